@@ -1,0 +1,90 @@
+/* Attention: the interface between the DiT (who asks), a policy (which blocks) and the kernels (how).
+ * Nothing here knows a particular policy. */
+#ifndef PRXI_ATTENTION_H
+#define PRXI_ATTENTION_H
+
+#include "engine/core/dtype.h"
+#include "engine/core/option.h"
+#include "engine/core/stream.h"
+
+/* Softmax attention of one batch item, all heads. q, o: [q_len, heads, head_dim]; k, v: [kv_len, heads, head_dim], with
+ * token strides in elements (heads are adjacent: head stride = head_dim). All of one dtype; softmax and sums in f32. */
+typedef struct prxi_attn_args {
+    int heads, head_dim;
+    int64_t q_len, kv_len;
+    const void *q, *k, *v;
+    void *o;
+    int64_t ldq, ldk, ldv, ldo;
+    float scale;               /* usually 1/sqrt(head_dim) */
+    float tail_bias;           /* added to the logit of the last key: ln(n) makes it count n times; 0 = off */
+    float *lse;                /* [heads, q_len] log-sum-exp of the scaled logits, or NULL */
+} prxi_attn_args;
+
+/* Which (query block, key block) pairs are computed. Blocks are runs of tokens, of any length, zero included. Lists may be
+ * shared by all heads (per_head 0) or one each; head h uses table offset h * stride with the strides implied by the
+ * counts below. Owned by the policy, valid until its next select. */
+typedef struct prxi_block_list {
+    int per_head;
+    int nq, nk;                       /* blocks per head */
+    const int32_t *q_start, *k_start; /* [heads or 1][nq + 1], [..][nk + 1]: token ranges, ascending */
+    const int64_t *row_ptr;           /* [heads or 1][nq + 1]: absolute offsets into cols */
+    const int32_t *cols;              /* kept key blocks of a query block, ascending */
+    const int32_t *q_perm, *k_perm;   /* [heads][tokens] or NULL: block position -> token index */
+} prxi_block_list;
+
+typedef void (*prxi_attn_dense_fn)(prxi_stream *s, const prxi_attn_args *a);
+typedef void (*prxi_attn_blocks_fn)(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b);
+
+/* Kernels: dtype-indexed. Never an S x S matrix; scratch comes from mem and is bounded by threads x tile.
+ * Same bytes for any thread count. */
+typedef struct prxi_attn_ops {
+    prxi_attn_dense_fn dense[PRXI_COMPUTE_DTYPES];
+    prxi_attn_blocks_fn blocks[PRXI_COMPUTE_DTYPES];
+} prxi_attn_ops;
+
+void prxi_attn_init_ref(prxi_attn_ops *t);
+void prxi_attn_init_x86(prxi_attn_ops *t, uint32_t isa);
+
+/* ---- policies ---- */
+
+typedef struct prxi_attn_env {
+    int layers, heads, head_dim, branches, steps;
+    int frames, grid_h, grid_w;        /* latent grid after patching; tokens = frames * grid_h * grid_w */
+    int64_t tokens;
+    int text_tokens;                   /* text inside self-attention, at the tail (0 for Wan) */
+    const char *family;                /* "wan" or "hunyuan" */
+    prxi_dtype dtype;
+    uint32_t isa;
+    int n_threads;
+    uint64_t seed;
+    const float *timesteps;            /* [steps] */
+    const prxi_attn_ops *ops;
+} prxi_attn_env;
+
+typedef struct prxi_attn_plan {
+    double density;                    /* expected mean over the run, 1 = dense; NaN when content decides */
+    size_t bytes;                      /* what the policy will hold */
+    char note[256];                    /* one line for the plan, may be empty */
+} prxi_attn_plan;
+
+typedef struct prxi_attn_call {
+    int step, layer, branch;
+    prxi_attn_args args;               /* self-attention of this layer, after qk norm and RoPE */
+} prxi_attn_call;
+
+typedef struct prxi_attn_policy {
+    const char *name, *help;
+    size_t priv_size;                  /* the framework allocates it zeroed and sets option defaults */
+    const prxi_option *options;
+    /* Checks the settings against the model and the clip, builds static lists, fills plan. */
+    int (*plan)(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_attn_plan *plan);
+    /* Which blocks this call computes: *list = NULL for dense. *density = kept share of query-key pairs. Errors go to the stream. */
+    void (*select)(void *priv, prxi_stream *s, const prxi_attn_call *call, const prxi_block_list **list,
+                   double *density);
+    void (*close)(void *priv, prxi_ctx *c);          /* tolerates a failed plan */
+} prxi_attn_policy;
+
+const prxi_attn_policy *prxi_attn_policy_at(int i);            /* NULL after the last */
+const prxi_attn_policy *prxi_attn_policy_find(const char *name);
+
+#endif

@@ -1,0 +1,73 @@
+/* Caching: the interface between the DiT / sampler (who asks at named sites) and a policy (what to skip).
+ * The branch id always comes from the caller, state is per branch, and a policy's priv belongs to one job. */
+#ifndef PRXI_CACHE_H
+#define PRXI_CACHE_H
+
+#include "engine/core/dtype.h"
+#include "engine/core/option.h"
+#include "engine/core/stream.h"
+#include "engine/ops/act.h"
+
+enum { PRXI_BRANCH_COND, PRXI_BRANCH_UNCOND, PRXI_BRANCHES };
+
+typedef struct prxi_step {
+    int index, steps;
+    float sigma, sigma_next, timestep;
+    int expert, expert_index, expert_steps;   /* A14B: which transformer, step index within it, its number of steps */
+} prxi_step;
+
+typedef struct prxi_cache_env {
+    int blocks, branches, steps;
+    int64_t tokens, dim;               /* hidden states [tokens, dim] */
+    int64_t latent_elems;              /* of the model output, f32 */
+    prxi_dtype dtype;                  /* of hidden states */
+    int n_threads;
+    int experts;
+    const float *sigmas;               /* [steps + 1], last 0 */
+    const int *step_expert;            /* [steps] */
+    const prxi_act_ops *act;
+    const char *model;                 /* name of the model, for schedules */
+} prxi_cache_env;
+
+typedef struct prxi_cache_plan {
+    size_t bytes;
+    int computed_steps;                /* expected per branch; -1 when the content decides */
+    char note[256];
+} prxi_cache_plan;
+
+/* What happened to one branch in one step; becomes a row of stats. */
+typedef struct prxi_cache_report {
+    int cached;                        /* 0 computed, 1 cached (some or all of the network reused) */
+    const char *reason;                /* static string */
+    double diff;                       /* NaN: not measured */
+    int blocks_computed;
+} prxi_cache_report;
+
+typedef struct prxi_cache_call {
+    const prxi_step *step;
+    int branch;
+    const float *temb, *tproj;         /* [dim], [6 * dim] f32: timestep embedding, modulation input (TeaCache) */
+    prxi_cache_report *report;         /* the policy fills cached, reason, diff; the DiT counts blocks */
+} prxi_cache_call;
+
+typedef struct prxi_cache_policy {
+    const char *name, *help;
+    size_t priv_size;
+    const prxi_option *options;
+    int (*plan)(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_plan *plan);
+    /* Optional. Before a step: 1 when v (guided velocity, f32 [latent_elems]) was filled and the network is skipped;
+     * reports has one row per branch. */
+    int (*begin_step)(void *priv, prxi_stream *s, const prxi_step *step, float *v, prxi_cache_report *reports);
+    /* Optional. After a step whose network ran (any branch computed or partly cached). */
+    void (*end_step)(void *priv, prxi_stream *s, const prxi_step *step, const float *v);
+    /* Optional. Called before block `block`, for block = 0 .. blocks (blocks = after the last one), unless jumped over, with the
+     * hidden state x [tokens, dim]. Returns `block` to go on, or a later index after having brought x to the state before
+     * that block. */
+    int (*at_block)(void *priv, prxi_stream *s, const prxi_cache_call *call, int block, void *x);
+    void (*close)(void *priv, prxi_ctx *c);
+} prxi_cache_policy;
+
+const prxi_cache_policy *prxi_cache_policy_at(int i);
+const prxi_cache_policy *prxi_cache_policy_find(const char *name);
+
+#endif

@@ -1,0 +1,52 @@
+/* The diffusion transformer (Wan; models.md section 1): one forward for every variant. */
+#ifndef PRXI_DIT_H
+#define PRXI_DIT_H
+
+#include "caching/cache.h"
+#include "engine/kernels.h"
+
+typedef struct prxi_dit_config {
+    int heads, head_dim, layers, in_channels, out_channels, patch[3];
+    int64_t text_dim, freq_dim, ffn_dim;
+    int cross_attn_norm, rope_max_seq_len;
+    double eps;
+    int64_t params;
+} prxi_dit_config;
+
+typedef struct prxi_dit prxi_dit;          /* weights: shared, immutable */
+int  prxi_dit_config_load(prxi_ctx *c, const char *dir, prxi_dit_config *out);
+/* dir/config.json + weights, or a single .safetensors in the original layout (weights_file not NULL). */
+int  prxi_dit_open(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
+                   prxi_dtype dtype);
+void prxi_dit_close(prxi_ctx *c, prxi_dit **d);
+const prxi_dit_config *prxi_dit_get_config(const prxi_dit *d);
+
+/* What depends on clip and prompt: RoPE, text keys and values, activations. One per job and expert weights. */
+typedef struct prxi_dit_run prxi_dit_run;
+typedef struct prxi_dit_clip {
+    int frames, height, width;             /* latent */
+    int branches;                          /* 1 or 2 */
+    int text_len[PRXI_BRANCHES];           /* valid rows */
+    const float *text[PRXI_BRANCHES];      /* [text_len, text_dim] f32; rows up to max_text are zero and not passed */
+    int max_text;                          /* 512 */
+} prxi_dit_clip;
+size_t prxi_dit_run_bytes(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype);
+int  prxi_dit_run_open(prxi_ctx *c, prxi_stream *s, prxi_dit_run **out, const prxi_dit *d, const prxi_dit_clip *clip);
+void prxi_dit_run_close(prxi_ctx *c, prxi_dit_run **r);
+
+/* Policies in use; priv belongs to the job. */
+typedef struct prxi_dit_hooks {
+    const prxi_attn_policy *attn;
+    void *attn_priv;
+    const prxi_cache_policy *cache;
+    void *cache_priv;
+    prxi_cache_report *reports;            /* [branches] */
+    double *density;                       /* [branches][layers]; NaN where attention did not run */
+} prxi_dit_hooks;
+
+/* v[b] (f32 [out_channels, T, H, W]) = model(latents f32 [in_channels, T, H, W], step->timestep, text of branch b), for all branches;
+ * errors go to the stream. */
+void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, const float *latents,
+                      const prxi_dit_hooks *h, float *const v[PRXI_BRANCHES]);
+
+#endif

@@ -1,0 +1,40 @@
+/* Linear layers and matrix products. Weights are packed once, when a layer is opened. */
+#ifndef PRXI_GEMM_H
+#define PRXI_GEMM_H
+
+#include "engine/core/dtype.h"
+#include "engine/core/stream.h"
+
+typedef enum prxi_epilogue { PRXI_EPI_NONE, PRXI_EPI_GELU_TANH, PRXI_EPI_SILU } prxi_epilogue;
+
+typedef struct prxi_linear_desc {
+    const void *weight;        /* [n, k] row-major, as stored in the file */
+    prxi_dtype weight_dtype;   /* f32, f16 or bf16 */
+    const void *bias;          /* [n] or NULL */
+    prxi_dtype bias_dtype;
+    int64_t n, k;
+    prxi_dtype compute;        /* f32: x, weights f32. bf16: x, weights bf16, sums and bias f32 */
+    prxi_dtype out;            /* dtype of y; f32 or bf16 */
+    prxi_epilogue epilogue;    /* applied in f32 before the store */
+    uint32_t isa;              /* PRXI_ISA_*; 0 is the C reference */
+} prxi_linear_desc;
+
+typedef struct prxi_linear prxi_linear;   /* immutable after open: shared by threads and jobs */
+
+/* Packs the weights; desc pointers may be dropped afterwards. On failure *out is NULL. */
+int  prxi_linear_open(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d);
+void prxi_linear_close(prxi_ctx *c, prxi_linear **l);
+/* Bytes that the packed layer holds. */
+size_t prxi_linear_bytes(const prxi_linear *l);
+/* y[m, n] = epilogue(x[m, k] W^T + bias); row strides ldx >= k, ldy >= n in elements. x and y must not overlap.
+ * Rows are cut into fixed tiles, each summed by one thread in a fixed order: the same bytes for any thread
+ * count, and a row's result does not depend on the rows beside it within the same m. */
+void prxi_linear_run(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y,
+                     int64_t ldy);
+
+/* c[m, n] = alpha * a[m, k] op(b): f32, row-major, op(b) = b[n, k]^T when trans_b, else b[k, n]. Single-threaded:
+ * called from inside tasks (text encoder heads, VAE attention tiles). */
+void prxi_sgemm(int trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
+                const float *b, int64_t ldb, float *c, int64_t ldc, uint32_t isa);
+
+#endif

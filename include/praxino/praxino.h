@@ -1,0 +1,199 @@
+/* libpraxino: a prompt becomes a video, on the CPU or a GPU, with attention and caching accelerations.
+ *
+ *     #include <praxino/praxino.h>
+ *     int main(void) {
+ *         prx_engine *e; prx_model *m; prx_job *j;
+ *         prx_engine_params p;
+ *         prx_engine_default_params(&p);
+ *         if (prx_engine_open(&e, &p) < 0) return 1;
+ *         if (prx_model_open(&m, e, "models/tiny") < 0 || prx_job_open(&j, m) < 0 ||
+ *             prx_job_set(j, "prompt", "a red ball bounces on a blue floor") < 0 ||
+ *             prx_job_set(j, "output", "ball.mp4") < 0 || prx_job_run(j) < 0)
+ *             return 1;   // prx_engine_last_error(e), prx_job_last_error(j) say why
+ *         prx_job_close(&j); prx_model_close(&m); prx_engine_close(&e);
+ *     }
+ *
+ * Every function that can fail returns PRX_OK (0), a positive answer where documented, or a negative status. An out
+ * pointer is set to NULL on failure. Strings are UTF-8. Nothing here exits, aborts or prints.
+ *
+ * Threads: an engine and its models may be shared by threads; a job is used by one thread at a time, except
+ * prx_job_cancel, which may come from any thread. Two engines share no state.
+ *
+ * Lifetimes: close jobs before their model, models before their engine. */
+#ifndef PRAXINO_H
+#define PRAXINO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define PRX_API
+#else
+#define PRX_API __attribute__((visibility("default")))
+#endif
+
+/* ---- version ---- */
+
+#define PRX_VERSION "0.1.0"
+/* 0x00XXYYZZ; the major part changes when a program must be compiled again. */
+#define PRX_API_VERSION 0x00000100u
+PRX_API const char *prx_version(void);
+PRX_API uint32_t prx_version_api(void);
+
+/* ---- status ---- */
+
+/*      name            value  text */
+#define PRX_STATUS_MAP(X)                                                                          \
+    X(PRX_OK,             0, "ok")                                                                 \
+    X(PRX_EINVAL,        -1, "invalid argument, option or input")                                  \
+    X(PRX_EFORMAT,       -2, "malformed or unsupported file")                                      \
+    X(PRX_EIO,           -3, "input or output failed")                                             \
+    X(PRX_ENOMEM,        -4, "out of memory")                                                      \
+    X(PRX_ENOSPC,        -5, "no space left")                                                      \
+    X(PRX_ENOTSUP,       -6, "not available on this machine")                                      \
+    X(PRX_ECANCELED,     -7, "cancelled")                                                          \
+    X(PRX_ENUMERIC,      -8, "not a finite number")                                                \
+    X(PRX_ESTATE,        -9, "called in the wrong state")                                          \
+    X(PRX_EINTERNAL,    -10, "internal error")
+
+typedef enum prx_status {
+#define PRX_X(name, value, text) name = value,
+    PRX_STATUS_MAP(PRX_X)
+#undef PRX_X
+    PRX_STATUS_FORCE_INT = 0x7fffffff
+} prx_status;
+
+PRX_API const char *prx_status_name(int status);      /* "PRX_EINVAL"; "?" when unknown */
+PRX_API const char *prx_status_text(int status);
+/* Exit code of a command for a status: 0, 1 failed, 2 bad input, 3 does not fit, 4 not available, 130 cancelled. */
+PRX_API int prx_status_exit_code(int status);
+
+/* ---- engine ---- */
+
+typedef struct prx_engine prx_engine;
+typedef struct prx_model prx_model;
+typedef struct prx_job prx_job;
+
+enum { PRX_LOG_ERROR, PRX_LOG_WARN, PRX_LOG_INFO, PRX_LOG_DEBUG };
+/* text has no newline and is valid during the call only. */
+typedef void (*prx_log_fn)(void *cookie, int level, const char *text);
+
+/* alloc returns at least bytes, aligned for any C type, or NULL; free takes what alloc gave. Both thread-safe. */
+typedef struct prx_allocator {
+    void *(*alloc)(void *cookie, size_t bytes);
+    void (*free)(void *cookie, void *p);
+    void *cookie;
+} prx_allocator;
+
+typedef struct prx_engine_params {
+    const char *device;        /* "auto", "cpu", "cuda" */
+    const char *isa;           /* "auto", "ref", "avx2", "avx512" */
+    const char *dtype;         /* "auto" (bf16 where the CPU has AVX-512 BF16, else f32), "f32", "bf16" */
+    int threads;               /* 0: all cores that this process may use */
+    prx_log_fn log;            /* NULL: silent */
+    void *log_cookie;
+    int log_level;             /* PRX_LOG_*, default PRX_LOG_WARN */
+    const prx_allocator *allocator;    /* copied; NULL: malloc and free */
+    uint8_t reserved[32];      /* zero */
+} prx_engine_params;
+
+PRX_API void prx_engine_default_params(prx_engine_params *p);
+/* On failure *out is still set when memory allowed, so that prx_engine_last_error can be asked; close it. */
+PRX_API int prx_engine_open(prx_engine **out, const prx_engine_params *p);
+PRX_API void prx_engine_close(prx_engine **e);
+/* Text of the last error of open calls with this engine; "" if none. Valid until the next call with the engine. */
+PRX_API const char *prx_engine_last_error(const prx_engine *e);
+
+/* ---- what there is ---- */
+
+typedef struct prx_plugin_info {
+    const char *kind;          /* "attention", "cache", "scheduler", "muxer" */
+    const char *name, *help;
+    int n_options;
+} prx_plugin_info;
+typedef struct prx_option_info {
+    const char *name, *type, *def, *help;   /* type: "int", "float", "bool", "choice", "string" */
+    double min, max;
+    const char *choices;                    /* "a|b|c" or NULL */
+} prx_option_info;
+/* i-th plug-in of all kinds: PRX_OK, or PRX_EINVAL after the last. */
+PRX_API int prx_plugin_at(int i, prx_plugin_info *out);
+PRX_API int prx_plugin_option(const char *kind, const char *name, int i, prx_option_info *out);
+
+/* JSON text about the machine and this build (ISA, cores, memory, libraries, encoders, CUDA); free with prx_text_free. */
+PRX_API int prx_engine_describe(prx_engine *e, char **json);
+PRX_API void prx_text_free(prx_engine *e, char *text);
+
+/* ---- model ---- */
+
+/* dir: a diffusers model directory. Reads configs, checks that every component can be loaded; weights are mapped when first needed. */
+PRX_API int prx_model_open(prx_model **out, prx_engine *e, const char *dir);
+PRX_API void prx_model_close(prx_model **m);
+/* JSON: components, configs, tensors, sizes, default settings. Free with prx_text_free. */
+PRX_API int prx_model_describe(prx_model *m, char **json);
+
+/* ---- job ---- */
+
+PRX_API int prx_job_open(prx_job **out, prx_model *m);
+PRX_API void prx_job_close(prx_job **j);
+PRX_API const char *prx_job_last_error(const prx_job *j);
+/* Any setting by name, as text: prompt, negative_prompt, width, height, frames, fps, steps, guidance, guidance_2, shift, scheduler, seed,
+ * attention, cache, schedule, attention.KEY, cache.KEY, vae.tiling, max_text, output, dump, latents, save_state, save_every,
+ * resume. Unknown names and bad values: PRX_EINVAL with what is accepted. Later calls win. */
+PRX_API int prx_job_set(prx_job *j, const char *key, const char *value);
+/* Current value as text; PRX_EINVAL if unknown or buf too small. */
+PRX_API int prx_job_get(const prx_job *j, const char *key, char *buf, size_t n);
+/* A preset file: {"key": value, ...}, nested objects join their names with dots. Keys already set by prx_job_set stay when
+ * keep is non-zero. */
+PRX_API int prx_job_load_config(prx_job *j, const char *path, int keep);
+/* Initial noise, f32 [channels, T, h, w]; copied. Replaces the seed's. n is the number of floats. */
+PRX_API int prx_job_set_latents(prx_job *j, const float *data, size_t n);
+
+/* Checks every setting against model and machine and says what will run: JSON with sizes, memory, steps, policies. json may be NULL.
+ * PRX_ENOMEM when it cannot fit. */
+PRX_API int prx_job_plan(prx_job *j, char **json);
+
+enum { PRX_PHASE_LOAD, PRX_PHASE_TEXT, PRX_PHASE_DENOISE, PRX_PHASE_DECODE, PRX_PHASE_DONE };
+typedef struct prx_progress {
+    int phase;                 /* PRX_PHASE_* */
+    int step, steps;           /* denoise: steps done; decode: latent frames done */
+    double elapsed;            /* s since the job began */
+    double remaining;          /* s, estimated; negative: unknown */
+} prx_progress;
+/* Called from the thread that runs the job. A non-zero return cancels. */
+typedef int (*prx_progress_fn)(void *cookie, const prx_progress *p);
+PRX_API void prx_job_on_progress(prx_job *j, prx_progress_fn fn, void *cookie);
+/* 8-bit RGB [height, width, 3], valid during the call; index from 0. A negative return stops the job with that status. */
+typedef int (*prx_frame_fn)(void *cookie, int index, const uint8_t *rgb, int width, int height);
+PRX_API void prx_job_on_frame(prx_job *j, prx_frame_fn fn, void *cookie);
+
+/* The next unit of work (text, one denoising step, one latent frame). 1: there is more; 0: done; negative: status. */
+PRX_API int prx_job_step(prx_job *j);
+/* All units, then the output file is complete. A job runs once; open another for the next clip. */
+PRX_API int prx_job_run(prx_job *j);
+/* Asks a running job to stop soon with PRX_ECANCELED; any thread. */
+PRX_API void prx_job_cancel(prx_job *j);
+
+/* Current latents, f32 [channels, T, h, w], borrowed until the next call with the job; shape gets 4 numbers. */
+PRX_API int prx_job_get_latents(prx_job *j, const float **data, int64_t shape[4]);
+/* Stats JSON (DESIGN.md section 6); free with prx_text_free. */
+PRX_API int prx_job_stats(prx_job *j, char **json);
+
+/* ---- video files ---- */
+
+/* Compares two videos, image sequences or dumps: PSNR, SSIM, per frame and mean, as JSON (free with prx_text_free). Different sizes or
+ * lengths: PRX_EINVAL. */
+PRX_API int prx_compare(prx_engine *e, const char *a, const char *b, char **json);
+
+/* Kernel and step benchmarks; JSON rows. what: "all", "gemm", "attention", "norm", "conv", "step", "decode". */
+PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char **json);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
