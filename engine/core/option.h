@@ -11,7 +11,7 @@ typedef struct prxi_option {
     const char *name;        /* without the "attention." / "cache." prefix */
     prxi_opt_type type;
     size_t offset;           /* of int64_t, double, int (bool, choice index) or char[PRXI_OPT_STRING_MAX] */
-    double min, max;         /* numbers: inclusive range */
+    double min, max;         /* numbers: inclusive range; both 0: any finite number */
     const char *choices;     /* CHOICE: "a|b|c" */
     const char *def;         /* default, as text */
     const char *help;        /* one line */
@@ -26,7 +26,14 @@ int prxi_option_set(prxi_ctx *c, const prxi_option *table, void *priv, const cha
                     const char *name, const char *value);
 /* Text of the current value into buf; PRX_EINVAL if unknown. */
 int prxi_option_get(const prxi_option *table, const void *priv, const char *name, char *buf, size_t n);
-/* The nearest name within an edit distance of 1 + length/3, or NULL. next() yields names, NULL at the end. */
+/* "int", "float", "bool", "choice", "string". */
+const char *prxi_option_type_name(prxi_opt_type type);
+/* Numbers as text, whatever the locale of the host program is. Parsing takes the whole text, no spaces, nothing that is
+ * not finite: 1 on success. Printing gives the shortest text that reads back as the same number. */
+int prxi_parse_int(const char *text, int64_t *out);
+int prxi_parse_num(const char *text, double *out);
+int prxi_print_num(double v, char *buf, size_t n);          /* as snprintf */
+/* The nearest name within an edit distance of 1 + length/3, or NULL. Case does not count, '-' equals '_'. */
 const char *prxi_nearest(const char *name, const char *const *names, int n);
 
 #endif
