@@ -1,0 +1,9 @@
+/* The cache policies that are built in: one line here and one in registry.c for a new one. */
+#ifndef PRXI_CACHE_REGISTRY_H
+#define PRXI_CACHE_REGISTRY_H
+
+#include "cache.h"
+
+extern const prxi_cache_policy prxi_cache_none;
+
+#endif

@@ -1,0 +1,305 @@
+/* DiT forward (models.md 1.3 and 1.5): patch embedding, modulation, blocks with their cache and attention seams, head. */
+#include "dit_int.h"
+
+#include <math.h>
+#include <string.h>
+
+static void *offset(const prxi_dit_run *r, void *p, int64_t elems)
+{
+    return (unsigned char *)p + (size_t)elems * prxi_dtype_size(r->d->dtype);
+}
+
+/* ---- once a step ---- */
+
+/* [cos(t f_i), sin(t f_i)], f_i = 10000^(-i / half): cosine first, t as the scheduler gives it. In f32 like the original:
+ * t goes to 1000, so an ulp of f_i is visible in the cosine. */
+static void sinusoid(float t, int64_t n, float *out)
+{
+    const int64_t half = n / 2;
+    for (int64_t i = 0; i < half; i++) {
+        const float arg = t * expf((float)-log(10000.0) * (float)i / (float)half);
+        out[i] = cosf(arg);
+        out[half + i] = sinf(arg);
+    }
+}
+
+/* temb, tproj, and from them every layer's six vectors; the scales get their 1 added here. */
+static void modulation(prxi_stream *s, prxi_dit_run *r, float timestep)
+{
+    const prxi_dit *d = r->d;
+    const int64_t dim = d->dim;
+    float *emb = r->time, *mid = emb + d->cfg.freq_dim;
+    void *act = mid + dim;
+    sinusoid(timestep, d->cfg.freq_dim, emb);
+    prxi_linear_run(s, d->time_1, 1, emb, d->cfg.freq_dim, mid, dim);
+    prxi_linear_run(s, d->time_2, 1, mid, dim, r->temb, dim);
+    d->k->act.silu[PRXI_F32](s, dim, r->temb, mid);
+    if (d->dtype == PRXI_F32)
+        memcpy(act, mid, (size_t)dim * sizeof(float));
+    else
+        d->k->act.f32_to_bf16(s, dim, mid, act);
+    prxi_linear_run(s, d->time_proj, 1, act, dim, r->tproj, 6 * dim);
+    for (int l = 0; l < d->cfg.layers; l++) {
+        float *m = r->mod + (int64_t)l * 6 * dim;
+        for (int64_t i = 0; i < 6 * dim; i++)
+            m[i] = d->blocks[l].table[i] + r->tproj[i];
+        for (int64_t i = 0; i < dim; i++) {
+            m[dim + i] += 1.0f;
+            m[4 * dim + i] += 1.0f;
+        }
+    }
+    for (int64_t i = 0; i < dim; i++) {
+        r->head[i] = d->table[i] + r->temb[i];
+        r->head[dim + i] = d->table[dim + i] + r->temb[i] + 1.0f;
+    }
+}
+
+typedef struct patch_job {
+    const prxi_dit_run *r;
+    const float *latents;       /* [C, T, H, W] */
+    float *v;
+} patch_job;
+
+/* Token row `row` of the grid (one t, y) of patches: values ordered (channel, pt, ph, pw). */
+static void gather_row(void *cookie, int64_t row, int thread)
+{
+    (void)thread;
+    const patch_job *job = cookie;
+    const prxi_dit_run *r = job->r;
+    const int *p = r->d->cfg.patch;
+    const int64_t H = r->clip.height, W = r->clip.width, T = r->clip.frames;
+    const int64_t t = row / r->grid_h, y = row % r->grid_h;
+    size_t o = (size_t)(row * r->grid_w) * (size_t)(r->d->cfg.in_channels * p[0] * p[1] * p[2]);
+    for (int x = 0; x < r->grid_w; x++)
+        for (int c = 0; c < r->d->cfg.in_channels; c++)
+            for (int a = 0; a < p[0]; a++)
+                for (int b = 0; b < p[1]; b++) {
+                    const float *src = job->latents + ((c * T + t * p[0] + a) * H + y * p[1] + b) * W + (int64_t)x * p[2];
+                    for (int e = 0; e < p[2]; e++)
+                        prxi_store(r->patches, r->d->dtype, o++, src[e]);
+                }
+}
+
+/* The inverse for the head's rows, whose values are ordered (pt, ph, pw, channel): channel fastest. */
+static void scatter_row(void *cookie, int64_t row, int thread)
+{
+    (void)thread;
+    const patch_job *job = cookie;
+    const prxi_dit_run *r = job->r;
+    const int *p = r->d->cfg.patch, C = r->d->cfg.out_channels;
+    const int64_t H = r->clip.height, W = r->clip.width, T = r->clip.frames;
+    const int64_t t = row / r->grid_h, y = row % r->grid_h;
+    const float *src = r->out_rows + row * r->grid_w * C * p[0] * p[1] * p[2];
+    for (int x = 0; x < r->grid_w; x++)
+        for (int a = 0; a < p[0]; a++)
+            for (int b = 0; b < p[1]; b++)
+                for (int e = 0; e < p[2]; e++)
+                    for (int c = 0; c < C; c++)
+                        job->v[((c * T + t * p[0] + a) * H + y * p[1] + b) * W + (int64_t)x * p[2] + e] = *src++;
+}
+
+/* ---- blocks ---- */
+
+/* A run of branches that pass a block together: their rows are adjacent in every buffer. */
+typedef struct group {
+    int first, count;           /* branch slots */
+    int64_t row, rows;
+} group;
+
+typedef struct forward {
+    prxi_stream *s;
+    prxi_dit_run *r;
+    const prxi_step *step;
+    const prxi_dit_hooks *h;
+    int base;                   /* branch id of slot 0 */
+} forward;
+
+static void norm_rope(const forward *f, int64_t rows, void *x, const float *weight, int rope)
+{
+    const prxi_dit *d = f->r->d;
+    const prxi_rms_args a = { .rows = rows, .dim = d->dim, .x = x, .ldx = d->dim, .weight = weight,
+                              .eps = (float)d->cfg.eps, .rope = rope ? f->r->rope : NULL, .rope_rows = f->r->tokens,
+                              .head_dim = d->cfg.head_dim, .out = x, .ldo = d->dim };
+    d->k->norm.rmsnorm[d->dtype](f->s, &a);
+}
+
+/* x += o * gate, then out = LN(x) * mul + add. */
+static void residual_norm(const forward *f, const group *g, void *o, const float *gate, const float *mul,
+                          const float *add, void *out)
+{
+    const prxi_dit_run *r = f->r;
+    const prxi_ln_args a = { .rows = g->rows, .dim = r->d->dim, .x = offset(r, r->x, g->row * r->d->dim), .o = o,
+                             .gate = gate, .mul = mul, .add = add, .eps = (float)r->d->cfg.eps, .out = out };
+    r->d->k->norm.layernorm[r->d->dtype](f->s, &a);
+}
+
+static prxi_attn_args attn_args(const prxi_dit_run *r, void *q, const void *k, const void *v, void *o)
+{
+    const prxi_dit_config *cfg = &r->d->cfg;
+    const int64_t ld = r->d->dim;
+    return (prxi_attn_args) { .heads = cfg->heads, .head_dim = cfg->head_dim, .q_len = r->tokens, .kv_len = r->tokens,
+                              .q = q, .k = k, .v = v, .o = o, .ldq = ld, .ldk = ld, .ldv = ld, .ldo = ld,
+                              .scale = 1.0f / sqrtf((float)cfg->head_dim) };
+}
+
+static void self_attention(const forward *f, const group *g, int layer)
+{
+    prxi_dit_run *r = f->r;
+    const prxi_dit *d = r->d;
+    for (int i = 0; i < g->count; i++) {
+        const int64_t at = (int64_t)(g->first + i) * r->tokens * d->dim;
+        const int branch = f->base + g->first + i;
+        const prxi_block_list *list = NULL;
+        double density = 1.0;
+        const prxi_attn_call call = { f->step->index, layer, branch,
+                                      attn_args(r, offset(r, r->q, at), offset(r, r->k, at), offset(r, r->v, at),
+                                                offset(r, r->n, at)) };
+        f->h->attn->select(f->h->attn_priv, f->s, &call, &list, &density);
+        if (prxi_stream_error(f->s))
+            return;
+        if (list)
+            d->k->attn.blocks[d->dtype](f->s, &call.args, list);
+        else
+            d->k->attn.dense[d->dtype](f->s, &call.args);
+        if (f->h->density)
+            f->h->density[branch * d->cfg.layers + layer] = density;
+    }
+}
+
+static void cross_attention(const forward *f, const group *g, int layer)
+{
+    prxi_dit_run *r = f->r;
+    const prxi_dit *d = r->d;
+    for (int i = 0; i < g->count; i++) {
+        const int64_t at = (int64_t)(g->first + i) * r->tokens * d->dim;
+        const int branch = f->base + g->first + i;
+        const prxi_dit_text_kv *kv = &r->text[branch][layer];
+        prxi_attn_args a = attn_args(r, offset(r, r->q, at), kv->k, kv->v, offset(r, r->n, at));
+        a.kv_len = r->text_rows[branch];
+        a.tail_bias = r->text_tail[branch];
+        d->k->attn.dense[d->dtype](f->s, &a);
+    }
+}
+
+/* FFN over bounded runs of rows; the result lands in q. */
+static void feed_forward(const forward *f, const group *g, const prxi_dit_block *b)
+{
+    prxi_dit_run *r = f->r;
+    const prxi_dit *d = r->d;
+    for (int64_t row = g->row; row < g->row + g->rows; row += PRXI_DIT_FFN_ROWS) {
+        const int64_t left = g->row + g->rows - row, m = left < PRXI_DIT_FFN_ROWS ? left : PRXI_DIT_FFN_ROWS;
+        prxi_linear_run(f->s, b->ffn_in, m, offset(r, r->n, row * d->dim), d->dim, r->ffn, d->cfg.ffn_dim);
+        prxi_linear_run(f->s, b->ffn_out, m, r->ffn, d->cfg.ffn_dim, offset(r, r->q, row * d->dim), d->dim);
+    }
+}
+
+static void run_block(const forward *f, const group *g, int layer)
+{
+    prxi_dit_run *r = f->r;
+    const prxi_dit *d = r->d;
+    const prxi_dit_block *b = &d->blocks[layer];
+    const int64_t dim = d->dim, at = g->row * dim, rows = g->rows;
+    const float *m = r->mod + (int64_t)layer * 6 * dim;
+    const float *shift = m, *scale = m + dim, *gate = m + 2 * dim;
+    void *n = offset(r, r->n, at), *q = offset(r, r->q, at), *k = offset(r, r->k, at), *v = offset(r, r->v, at);
+
+    residual_norm(f, g, NULL, NULL, scale, shift, n);
+    prxi_linear_run(f->s, b->self.q, rows, n, dim, q, dim);
+    prxi_linear_run(f->s, b->self.k, rows, n, dim, k, dim);
+    prxi_linear_run(f->s, b->self.v, rows, n, dim, v, dim);
+    norm_rope(f, rows, q, b->self.norm_q, 1);
+    norm_rope(f, rows, k, b->self.norm_k, 1);
+    self_attention(f, g, layer);
+    prxi_linear_run(f->s, b->self.out, rows, n, dim, v, dim);
+
+    /* Without the cross-attention norm the queries come from x itself. */
+    void *cross_in = d->cfg.cross_attn_norm ? n : offset(r, r->x, at);
+    residual_norm(f, g, v, gate, b->norm2_weight, b->norm2_bias, d->cfg.cross_attn_norm ? n : NULL);
+    prxi_linear_run(f->s, b->cross.q, rows, cross_in, dim, q, dim);
+    norm_rope(f, rows, q, b->cross.norm_q, 0);
+    cross_attention(f, g, layer);
+    prxi_linear_run(f->s, b->cross.out, rows, n, dim, v, dim);
+
+    residual_norm(f, g, v, NULL, m + 4 * dim, m + 3 * dim, n);
+    feed_forward(f, g, b);
+    residual_norm(f, g, q, m + 5 * dim, NULL, NULL, NULL);
+}
+
+/* Asks the cache policy before block `layer` for the slots that stand there; next[] becomes where each goes on. */
+static void ask_cache(const forward *f, int slots, int layer, int *next)
+{
+    prxi_dit_run *r = f->r;
+    if (!f->h->cache || !f->h->cache->at_block)
+        return;
+    for (int i = 0; i < slots; i++) {
+        if (next[i] != layer)
+            continue;
+        const int branch = f->base + i;
+        const prxi_cache_call call = { f->step, branch, r->temb, r->tproj, &f->h->reports[branch] };
+        void *x = offset(r, r->x, (int64_t)i * r->tokens * r->d->dim);
+        next[i] = f->h->cache->at_block(f->h->cache_priv, f->s, &call, layer, x);
+    }
+}
+
+/* All blocks for `slots` branches. Branches that stand at the same block go through it in one batch. */
+static void run_blocks(const forward *f, int slots)
+{
+    prxi_dit_run *r = f->r;
+    const int layers = r->d->cfg.layers;
+    int next[PRXI_BRANCHES] = { 0 };
+    for (int l = 0; l <= layers; l++) {
+        ask_cache(f, slots, l, next);
+        if (l == layers)
+            break;
+        for (int i = 0; i < slots; i++) {
+            if (next[i] != l)
+                continue;
+            int n = 1;
+            while (i + n < slots && next[i + n] == l)
+                n++;
+            const group g = { i, n, i * r->tokens, n * r->tokens };
+            if (prxi_stream_error(f->s) || (f->s->cancel && atomic_load(f->s->cancel)))
+                return;
+            run_block(f, &g, l);
+            for (int j = i; j < i + n; j++) {
+                next[j] = l + 1;
+                f->h->reports[f->base + j].blocks_computed++;
+            }
+            i += n - 1;
+        }
+    }
+}
+
+static void run_head(const forward *f, int slot, float *v)
+{
+    prxi_dit_run *r = f->r;
+    const prxi_dit *d = r->d;
+    const int64_t dim = d->dim;
+    const int *p = d->cfg.patch;
+    const group g = { slot, 1, slot * r->tokens, r->tokens };
+    residual_norm(f, &g, NULL, NULL, r->head + dim, r->head, r->n);
+    prxi_linear_run(f->s, d->proj_out, r->tokens, r->n, dim, r->out_rows,
+                    (int64_t)d->cfg.out_channels * p[0] * p[1] * p[2]);
+    patch_job job = { r, NULL, v };
+    prxi_parallel_for(f->s, (int64_t)r->grid_t * r->grid_h, scatter_row, &job);
+}
+
+void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, const float *latents,
+                      const prxi_dit_hooks *h, float *const v[PRXI_BRANCHES])
+{
+    const prxi_dit *d = r->d;
+    const int64_t elems = r->tokens * d->dim;
+    modulation(s, r, step->timestep);
+    patch_job job = { r, latents, NULL };
+    prxi_parallel_for(s, (int64_t)r->grid_t * r->grid_h, gather_row, &job);
+    const int64_t k = (int64_t)d->cfg.in_channels * d->cfg.patch[0] * d->cfg.patch[1] * d->cfg.patch[2];
+    for (int base = 0; base < r->clip.branches; base += r->batch) {
+        const forward f = { s, r, step, h, base };
+        prxi_linear_run(s, d->patch, r->tokens, r->patches, k, r->x, d->dim);
+        for (int i = 1; i < r->batch; i++)
+            memcpy(offset(r, r->x, i * elems), r->x, (size_t)elems * prxi_dtype_size(d->dtype));
+        run_blocks(&f, r->batch);
+        for (int i = 0; i < r->batch && !prxi_stream_error(s); i++)
+            run_head(&f, i, v[base + i]);
+    }
+}

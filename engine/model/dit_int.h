@@ -1,0 +1,59 @@
+/* Shared by the files of the DiT: the weights, and what a run holds. */
+#ifndef PRXI_DIT_INT_H
+#define PRXI_DIT_INT_H
+
+#include "dit.h"
+
+typedef struct prxi_dit_attn {
+    prxi_linear *q, *k, *v, *out;
+    float *norm_q, *norm_k;                 /* [dim] */
+} prxi_dit_attn;
+
+typedef struct prxi_dit_block {
+    float *table;                           /* [6, dim]: shift, scale, gate of attention; the same of the FFN */
+    prxi_dit_attn self, cross;
+    float *norm2_weight, *norm2_bias;       /* [dim], NULL when the cross-attention norm is off */
+    prxi_linear *ffn_in, *ffn_out;
+} prxi_dit_block;
+
+struct prxi_dit {
+    prxi_dit_config cfg;
+    const prxi_kernels *k;
+    prxi_dtype dtype;
+    int64_t dim;
+    prxi_linear *patch, *time_1, *time_2, *time_proj, *text_1, *text_2, *proj_out;
+    float *table;                           /* [2, dim]: shift, scale of the head */
+    prxi_dit_block *blocks;                 /* [layers] */
+};
+
+/* Keys and values of the text for one layer and branch. */
+typedef struct prxi_dit_text_kv {
+    void *k, *v;                            /* [rows, dim] */
+} prxi_dit_text_kv;
+
+struct prxi_dit_run {
+    const prxi_dit *d;
+    prxi_dit_clip clip;                     /* its text pointers are not kept */
+    int grid_t, grid_h, grid_w;
+    int64_t tokens;
+    int batch;                              /* branches that go through the blocks together */
+    int text_rows[PRXI_BRANCHES];           /* valid rows + 1 when zero rows follow */
+    float text_tail[PRXI_BRANCHES];         /* ln(number of zero rows), 0 when none */
+    prxi_dit_text_kv *text[PRXI_BRANCHES];  /* [layers] */
+    prxi_arena arena;                       /* everything below lives here */
+    float *rope;                            /* [tokens, head_dim / 2, 2] */
+    float *temb, *tproj, *mod;              /* [dim], [6 dim], [layers, 6, dim] */
+    float *time;                            /* [freq_dim + 2 dim] scratch of the time embedder */
+    float *head;                            /* [2, dim] */
+    void *patches;                          /* [tokens, patch values] */
+    float *out_rows;                        /* [tokens, patch values of the output] f32 */
+    void *x, *n, *q, *k, *v;                /* [batch, tokens, dim] */
+    void *ffn;                              /* [PRXI_DIT_FFN_ROWS at most, ffn_dim] */
+};
+
+/* Rows of the FFN that are in flight: bounds the widest activation. */
+#define PRXI_DIT_FFN_ROWS 2048
+/* Branches share a batch up to this many tokens each; beyond, one branch alone fills the kernels and memory counts more. */
+#define PRXI_DIT_BATCH_TOKENS 8192
+
+#endif

@@ -1,0 +1,228 @@
+/* DiT: what depends on the clip and the prompt alone, computed once per job: RoPE tables, text keys and values, buffers. */
+#include "dit_int.h"
+
+#include <math.h>
+#include <string.h>
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+typedef struct sizes {
+    int64_t tokens, batch, dim, in_values, out_values;
+    size_t rope, mod, time, patches, out_rows, hidden, ffn;
+} sizes;
+
+static sizes count(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype)
+{
+    const size_t el = prxi_dtype_size(dtype);
+    const int64_t p = (int64_t)cfg->patch[0] * cfg->patch[1] * cfg->patch[2];
+    sizes z = { .dim = (int64_t)cfg->heads * cfg->head_dim, .in_values = cfg->in_channels * p,
+                .out_values = cfg->out_channels * p };
+    z.tokens = (int64_t)(clip->frames / cfg->patch[0]) * (clip->height / cfg->patch[1]) * (clip->width / cfg->patch[2]);
+    z.batch = z.tokens <= PRXI_DIT_BATCH_TOKENS ? clip->branches : 1;
+    const size_t tokens = (size_t)z.tokens, rows = (size_t)(z.tokens * z.batch);
+    z.rope = prxi_mul(tokens, (size_t)cfg->head_dim * sizeof(float));
+    z.mod = (size_t)cfg->layers * 6 * (size_t)z.dim * sizeof(float);
+    z.time = (size_t)(cfg->freq_dim + 2 * z.dim) * sizeof(float);
+    z.patches = prxi_mul(tokens, (size_t)z.in_values * el);
+    z.out_rows = prxi_mul(tokens, (size_t)z.out_values * sizeof(float));
+    z.hidden = prxi_mul(rows, (size_t)z.dim * el);
+    z.ffn = prxi_mul((size_t)min64(z.tokens * z.batch, PRXI_DIT_FFN_ROWS), (size_t)cfg->ffn_dim * el);
+    return z;
+}
+
+static size_t arena_bytes(const sizes *z)
+{
+    const size_t parts[] = { z->rope, z->mod, z->time, z->patches, z->out_rows, z->hidden, z->hidden, z->hidden, z->hidden,
+                             z->hidden, z->ffn, (size_t)z->dim * 9 * sizeof(float) };
+    size_t sum = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        sum = prxi_add(sum, prxi_add(parts[i], 192));
+    return sum;
+}
+
+static int text_rows(const prxi_dit_clip *clip, int branch)
+{
+    return clip->text_len[branch] + (clip->text_len[branch] < clip->max_text);
+}
+
+static size_t text_bytes(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype)
+{
+    size_t sum = 0;
+    for (int b = 0; b < clip->branches; b++)
+        sum += 2 * (size_t)cfg->layers * (size_t)text_rows(clip, b) * (size_t)cfg->heads * (size_t)cfg->head_dim *
+               prxi_dtype_size(dtype);
+    return sum;
+}
+
+size_t prxi_dit_run_bytes(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype)
+{
+    const sizes z = count(cfg, clip, dtype);
+    return prxi_add(arena_bytes(&z), text_bytes(cfg, clip, dtype));
+}
+
+static int check_clip(prxi_ctx *c, const prxi_dit_config *cfg, const prxi_dit_clip *clip)
+{
+    const int size[3] = { clip->frames, clip->height, clip->width };
+    static const char *const name[3] = { "frames", "height", "width" };
+    for (int i = 0; i < 3; i++) {
+        if (size[i] < 1 || size[i] % cfg->patch[i])
+            return prxi_fail(c, PRX_EINVAL, "latent %s %d: a positive multiple of the patch size %d expected", name[i],
+                             size[i], cfg->patch[i]);
+        if (size[i] / cfg->patch[i] > cfg->rope_max_seq_len)
+            return prxi_fail(c, PRX_EINVAL, "latent %s %d: the model's positions end at %d", name[i], size[i],
+                             cfg->rope_max_seq_len * cfg->patch[i]);
+    }
+    for (int b = 0; b < clip->branches; b++)
+        if (clip->text_len[b] < 1 || clip->text_len[b] > clip->max_text)
+            return prxi_fail(c, PRX_EINVAL, "text of %d rows: 1 to %d expected", clip->text_len[b], clip->max_text);
+    return PRX_OK;
+}
+
+/* One axis of a token's row: n / 2 pairs, angle = position / theta^(2 j / n), in f64 and rounded once (models.md 1.4). */
+static float *rope_axis(float *out, int pos, int n)
+{
+    for (int j = 0; j < n / 2; j++) {
+        const double angle = pos * pow(10000.0, -2.0 * j / n);
+        *out++ = (float)cos(angle);
+        *out++ = (float)sin(angle);
+    }
+    return out;
+}
+
+static void fill_rope(const prxi_dit_run *r)
+{
+    const int d = r->d->cfg.head_dim, hw = 2 * (d / 6), t = d - 2 * hw;
+    float *row = r->rope;
+    for (int f = 0; f < r->grid_t; f++)
+        for (int y = 0; y < r->grid_h; y++)
+            for (int x = 0; x < r->grid_w; x++)
+                row = rope_axis(rope_axis(rope_axis(row, f, t), y, hw), x, hw);
+}
+
+static void carve_all(prxi_dit_run *r, const sizes *z)
+{
+    prxi_arena *a = &r->arena;
+    r->rope = prxi_carve(a, z->rope);
+    r->mod = prxi_carve(a, z->mod);
+    r->time = prxi_carve(a, z->time);
+    r->temb = prxi_carve(a, (size_t)z->dim * sizeof(float));
+    r->tproj = prxi_carve(a, (size_t)z->dim * 6 * sizeof(float));
+    r->head = prxi_carve(a, (size_t)z->dim * 2 * sizeof(float));
+    r->patches = prxi_carve(a, z->patches);
+    r->out_rows = prxi_carve(a, z->out_rows);
+    void **const hidden[] = { &r->x, &r->n, &r->q, &r->k, &r->v };
+    for (int i = 0; i < 5; i++)
+        *hidden[i] = prxi_carve(a, z->hidden);
+    r->ffn = prxi_carve(a, z->ffn);
+}
+
+/* Context rows of one branch: text_embedder of the valid rows and, once, of the zero row that all padding shares. */
+static void *embed_text(prxi_ctx *c, prxi_stream *s, const prxi_dit_run *r, int branch, const float *text)
+{
+    const prxi_dit *d = r->d;
+    const int64_t rows = r->text_rows[branch], valid = r->clip.text_len[branch], td = d->cfg.text_dim;
+    const size_t el = prxi_dtype_size(d->dtype);
+    unsigned char *in = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, (size_t)(rows * td), el);
+    void *mid = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, (size_t)(rows * d->dim) * el);
+    void *out = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, (size_t)(rows * d->dim) * el);
+    if (in && mid && out) {
+        if (d->dtype == PRXI_F32)
+            memcpy(in, text, (size_t)(valid * td) * sizeof(float));
+        else
+            d->k->act.f32_to_bf16(s, valid * td, text, (prxi_bf16 *)in);
+        prxi_linear_run(s, d->text_1, rows, in, td, mid, d->dim);
+        prxi_linear_run(s, d->text_2, rows, mid, d->dim, out, d->dim);
+    } else {
+        prxi_fail_nomem(c, "text embeddings", (size_t)(rows * (td + 2 * d->dim)) * el);
+        prxi_free(c->mem, out);
+        out = NULL;
+    }
+    prxi_free(c->mem, in);
+    prxi_free(c->mem, mid);
+    return out;
+}
+
+static int text_kv(prxi_ctx *c, prxi_stream *s, prxi_dit_run *r, int branch, const float *text)
+{
+    const prxi_dit *d = r->d;
+    const int64_t rows = r->text_rows[branch], dim = d->dim;
+    const size_t bytes = (size_t)(rows * dim) * prxi_dtype_size(d->dtype);
+    r->text[branch] = prxi_calloc(c->mem, PRXI_MEM_MISC, (size_t)d->cfg.layers, sizeof *r->text[branch]);
+    void *ctx = r->text[branch] ? embed_text(c, s, r, branch, text) : NULL;
+    if (!ctx)
+        return prxi_fail_nomem(c, "text keys and values", bytes);
+    int err = PRX_OK;
+    for (int i = 0; i < d->cfg.layers && err == PRX_OK; i++) {
+        const prxi_dit_attn *a = &d->blocks[i].cross;
+        prxi_dit_text_kv *kv = &r->text[branch][i];
+        kv->k = prxi_alloc(c->mem, PRXI_MEM_ACTIVATIONS, bytes);
+        kv->v = prxi_alloc(c->mem, PRXI_MEM_ACTIVATIONS, bytes);
+        if (!kv->k || !kv->v) {
+            err = prxi_fail_nomem(c, "text keys and values", bytes);
+            break;
+        }
+        prxi_linear_run(s, a->k, rows, ctx, dim, kv->k, dim);
+        prxi_linear_run(s, a->v, rows, ctx, dim, kv->v, dim);
+        const prxi_rms_args rms = { .rows = rows, .dim = dim, .x = kv->k, .ldx = dim, .weight = a->norm_k,
+                                    .eps = (float)d->cfg.eps, .out = kv->k, .ldo = dim };
+        d->k->norm.rmsnorm[d->dtype](s, &rms);
+    }
+    prxi_free(c->mem, ctx);
+    return err == PRX_OK ? prxi_stream_error(s) : err;
+}
+
+int prxi_dit_run_open(prxi_ctx *c, prxi_stream *s, prxi_dit_run **out, const prxi_dit *d, const prxi_dit_clip *clip)
+{
+    *out = NULL;
+    int err = check_clip(c, &d->cfg, clip);
+    if (err < 0)
+        return err;
+    const sizes z = count(&d->cfg, clip, d->dtype);
+    prxi_dit_run *r = prxi_calloc(c->mem, PRXI_MEM_MISC, 1, sizeof *r);
+    if (!r)
+        return prxi_fail_nomem(c, "transformer run", sizeof *r);
+    r->d = d;
+    r->clip = *clip;
+    r->grid_t = clip->frames / d->cfg.patch[0];
+    r->grid_h = clip->height / d->cfg.patch[1];
+    r->grid_w = clip->width / d->cfg.patch[2];
+    r->tokens = z.tokens;
+    r->batch = (int)z.batch;
+    const size_t bytes = arena_bytes(&z);
+    if (prxi_arena_open(&r->arena, c->mem, PRXI_MEM_ACTIVATIONS, bytes) < 0) {
+        err = prxi_fail_nomem(c, "activations", bytes);
+    } else {
+        carve_all(r, &z);
+        fill_rope(r);
+    }
+    for (int b = 0; b < clip->branches && err == PRX_OK; b++) {
+        const int zeros = clip->max_text - clip->text_len[b];
+        r->text_rows[b] = text_rows(clip, b);
+        r->text_tail[b] = zeros > 1 ? logf((float)zeros) : 0.0f;
+        err = text_kv(c, s, r, b, clip->text[b]);
+    }
+    if (err < 0)
+        prxi_dit_run_close(c, &r);
+    *out = r;
+    return err;
+}
+
+void prxi_dit_run_close(prxi_ctx *c, prxi_dit_run **rp)
+{
+    prxi_dit_run *r = *rp;
+    *rp = NULL;
+    if (!r)
+        return;
+    for (int b = 0; b < PRXI_BRANCHES; b++) {
+        for (int i = 0; r->text[b] && i < r->d->cfg.layers; i++) {
+            prxi_free(c->mem, r->text[b][i].k);
+            prxi_free(c->mem, r->text[b][i].v);
+        }
+        prxi_free(c->mem, r->text[b]);
+    }
+    prxi_arena_close(&r->arena, c->mem);
+    prxi_free(c->mem, r);
+}
