@@ -24,8 +24,9 @@ static int test_passed, test_failed;
 /* For what the rest of the test cannot do without. */
 #define REQUIRE(cond, ...)                                                                        \
     do {                                                                                          \
+        const int failed_before_ = test_failed;                                                   \
         CHECK(cond, __VA_ARGS__);                                                                 \
-        if (!(cond)) {                                                                            \
+        if (test_failed != failed_before_) {                                                      \
             printf("%d passed, %d failed\n", test_passed, test_failed);                           \
             exit(1);                                                                              \
         }                                                                                         \

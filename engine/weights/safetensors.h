@@ -14,6 +14,7 @@ typedef struct prxi_tensor {
     int64_t shape[PRXI_MAX_DIMS];
     const void *data;          /* inside the mapping; may be unaligned */
     size_t bytes;
+    int mapped;                /* data lies in a mapped file, not in borrowed memory */
 } prxi_tensor;
 
 typedef struct prxi_tensors prxi_tensors;
