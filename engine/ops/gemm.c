@@ -1,0 +1,331 @@
+/* Linear layers: packing, and the loops around the tile kernels (Goto and van de Geijn, Anatomy of high-performance
+ * matrix multiplication, 2008: a block of x in L2, a panel of weights streamed past it). Weights in bf16 are widened a panel
+ * at a time, once per block of rows: the products are then exact in f32, and on cores whose bf16 dot product has half the
+ * rate of their f32 multiply-add (Sapphire Rapids without AMX) this is also the faster way. */
+#include "gemm_kernel.h"
+
+#include <math.h>
+
+/* Rows and columns of a task. Per thread: x block 150 x 400, sums 150 x 256, panel 384 x 32 floats, about 450 KiB. */
+enum { MC = 168, NC = 256 };
+
+struct prxi_linear {
+    const prxi_gemm_kernel *kernel;
+    int64_t n, k;
+    prxi_dtype compute, out;
+    prxi_epilogue epilogue;
+    float *bias;             /* [n] or NULL */
+    unsigned char *packed;   /* [n / nr][k][nr] in the compute type, the last panel filled up with zeros */
+    size_t bytes;
+};
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static const prxi_gemm_kernel *pick_kernel(uint32_t isa)
+{
+    const prxi_gemm_kernel *k = prxi_gemm_kernel_x86(isa);
+    return k ? k : prxi_gemm_kernel_ref();
+}
+
+/* ---- packing ---- */
+
+static float load_any(const void *p, prxi_dtype t, size_t i)
+{
+    return t == PRXI_F16 ? prxi_f16_to_f32(((const uint16_t *)p)[i]) : prxi_load(p, t, i);
+}
+
+/* n elements from p[i] on, converted. */
+static void convert(const void *p, prxi_dtype from, size_t i, int64_t n, void *to, prxi_dtype t)
+{
+    const size_t size = prxi_dtype_size(t);
+    if (from == t) {
+        memcpy(to, (const unsigned char *)p + i * size, (size_t)n * size);
+        return;
+    }
+    for (int64_t j = 0; j < n; j++)
+        prxi_store(to, t, (size_t)j, load_any(p, from, i + (size_t)j));
+}
+
+static void transpose16(const uint16_t *in, int64_t ld, int64_t rows, int64_t cols, uint16_t *out, int nr)
+{
+    for (int64_t j = 0; j < cols; j++)
+        for (int64_t r = 0; r < rows; r++)
+            out[j * nr + r] = in[r * ld + j];
+}
+
+static void transpose32(const float *in, int64_t ld, int64_t rows, int64_t cols, float *out, int nr)
+{
+    for (int64_t j = 0; j < cols; j++)
+        for (int64_t r = 0; r < rows; r++)
+            out[j * nr + r] = in[r * ld + j];
+}
+
+/* Rows [first, first + rows) of w become one panel. */
+static void pack_panel(const prxi_linear_desc *d, int nr, int64_t first, int64_t rows, void *panel)
+{
+    enum { STEP = 64 };
+    float block[PRXI_GEMM_MAX_NR * STEP];
+    const size_t size = prxi_dtype_size(d->compute);
+    for (int64_t k = 0; k < d->k; k += STEP) {
+        const int64_t cols = min64(STEP, d->k - k);
+        for (int64_t r = 0; r < rows; r++)
+            convert(d->weight, d->weight_dtype, (size_t)((first + r) * d->k + k), cols,
+                    (unsigned char *)block + (size_t)(r * STEP) * size, d->compute);
+        unsigned char *out = (unsigned char *)panel + (size_t)(k * nr) * size;
+        if (rows < nr)
+            memset(out, 0, (size_t)(cols * nr) * size);
+        if (d->compute == PRXI_BF16)
+            transpose16((const uint16_t *)(const void *)block, STEP, rows, cols, (uint16_t *)(void *)out, nr);
+        else
+            transpose32(block, STEP, rows, cols, (float *)(void *)out, nr);
+    }
+}
+
+static int check_desc(prxi_ctx *c, const prxi_linear_desc *d)
+{
+    const int64_t limit = (int64_t)1 << 40;
+    if (!d->weight || d->n <= 0 || d->k <= 0 || d->n > limit / d->k)
+        return prxi_fail(c, PRX_EINVAL, "linear: weight [%lld, %lld] is not usable", (long long)d->n, (long long)d->k);
+    if (d->compute >= PRXI_COMPUTE_DTYPES || d->out >= PRXI_COMPUTE_DTYPES)
+        return prxi_fail(c, PRX_EINVAL, "linear: compute and output types are f32 or bf16");
+    if (d->weight_dtype > PRXI_F16 || (d->bias && d->bias_dtype > PRXI_F16))
+        return prxi_fail(c, PRX_EINVAL, "linear: weight and bias types are f32, f16 or bf16");
+    if (d->epilogue > PRXI_EPI_SILU)
+        return prxi_fail(c, PRX_EINVAL, "linear: unknown epilogue %d", (int)d->epilogue);
+    return PRX_OK;
+}
+
+static int pack(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d)
+{
+    const int nr = l->kernel->nr;
+    const int64_t panels = ceil_div(d->n, nr);
+    const size_t panel = (size_t)(d->k * nr) * prxi_dtype_size(d->compute);
+    l->bytes = prxi_mul((size_t)panels, panel);
+    l->packed = prxi_alloc(c->mem, PRXI_MEM_WEIGHTS, l->bytes);
+    if (!l->packed)
+        return prxi_fail_nomem(c, "linear weights", l->bytes);
+    if (d->bias) {
+        l->bias = prxi_alloc(c->mem, PRXI_MEM_WEIGHTS, (size_t)d->n * sizeof *l->bias);
+        if (!l->bias)
+            return prxi_fail_nomem(c, "linear bias", (size_t)d->n * sizeof *l->bias);
+        for (int64_t i = 0; i < d->n; i++)
+            l->bias[i] = load_any(d->bias, d->bias_dtype, (size_t)i);
+    }
+    for (int64_t p = 0; p < panels; p++)
+        pack_panel(d, nr, p * nr, min64(nr, d->n - p * nr), l->packed + (size_t)p * panel);
+    return PRX_OK;
+}
+
+int prxi_linear_open(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d)
+{
+    *out = NULL;
+    int ret = check_desc(c, d);
+    if (ret < 0)
+        return ret;
+    prxi_linear *l = prxi_calloc(c->mem, PRXI_MEM_WEIGHTS, 1, sizeof *l);
+    if (!l)
+        return prxi_fail_nomem(c, "linear", sizeof *l);
+    l->kernel = pick_kernel(d->isa);
+    l->n = d->n;
+    l->k = d->k;
+    l->compute = d->compute;
+    l->out = d->out;
+    l->epilogue = d->epilogue;
+    ret = pack(c, l, d);
+    if (ret < 0) {
+        prxi_linear_close(c, &l);
+        return ret;
+    }
+    *out = l;
+    return PRX_OK;
+}
+
+void prxi_linear_close(prxi_ctx *c, prxi_linear **l)
+{
+    if (!l || !*l)
+        return;
+    prxi_free(c->mem, (*l)->packed);
+    prxi_free(c->mem, (*l)->bias);
+    prxi_free(c->mem, *l);
+    *l = NULL;
+}
+
+size_t prxi_linear_bytes(const prxi_linear *l)
+{
+    return sizeof *l + l->bytes + (l->bias ? (size_t)l->n * sizeof *l->bias : 0);
+}
+
+/* ---- running ---- */
+
+typedef struct linear_job {
+    const prxi_linear *l;
+    int64_t m, ldx, ldy;
+    const unsigned char *x;
+    unsigned char *y;
+    int64_t mc, nc, n_slabs;
+    unsigned char *scratch;       /* per thread: x block, panel, sums */
+    size_t scratch_size, panel_at, sums_at;
+} linear_job;
+
+/* An f32 copy of rows [row, row + rows), columns [k, k + depth) of x. */
+static void copy_x(const linear_job *j, int64_t row, int64_t rows, int64_t k, int64_t depth, float *a)
+{
+    const prxi_linear *l = j->l;
+    for (int64_t r = 0; r < rows; r++) {
+        const size_t at = (size_t)((row + r) * j->ldx + k);
+        if (l->compute == PRXI_BF16)
+            l->kernel->widen(depth, (const prxi_bf16 *)(const void *)j->x + at, a + r * PRXI_GEMM_LDA);
+        else
+            memcpy(a + r * PRXI_GEMM_LDA, (const float *)(const void *)j->x + at, (size_t)depth * sizeof *a);
+    }
+}
+
+typedef struct panel_span {
+    int64_t row, rows;       /* of x */
+    int64_t col, cols;       /* of the panel */
+    int64_t k, depth;
+} panel_span;
+
+/* All row tiles of the block against one panel. sums holds mr x nr floats per tile between the blocks of k. */
+static void run_panel(const linear_job *j, const panel_span *p, const float *a, const float *b, float *sums)
+{
+    const prxi_linear *l = j->l;
+    const prxi_gemm_kernel *kernel = l->kernel;
+    const int first = p->k == 0, last = p->k + p->depth == l->k;
+    const size_t step = first && last ? 0 : (size_t)kernel->mr * (size_t)kernel->nr;
+    const size_t out_size = prxi_dtype_size(l->out);
+    for (int64_t r = 0; r < p->rows; r += kernel->mr, sums += step) {
+        const int rows = (int)min64(kernel->mr, p->rows - r);
+        kernel->tile(rows, p->depth, a + r * PRXI_GEMM_LDA, b, sums, first);
+        if (!last)
+            continue;
+        const prxi_gemm_store s = {
+            .rows = rows, .cols = (int)p->cols, .c = sums, .bias = l->bias ? l->bias + p->col : NULL, .alpha = 1.0f,
+            .epilogue = l->epilogue, .y = j->y + (size_t)((p->row + r) * j->ldy + p->col) * out_size, .ldy = j->ldy,
+        };
+        kernel->store[l->out](&s);
+    }
+}
+
+static void linear_task(void *cookie, int64_t i, int thread)
+{
+    const linear_job *j = cookie;
+    const prxi_linear *l = j->l;
+    const prxi_gemm_kernel *kernel = l->kernel;
+    const int nr = kernel->nr;
+    unsigned char *base = j->scratch + (size_t)thread * j->scratch_size;
+    float *a = (float *)(void *)base, *wide = (float *)(void *)(base + j->panel_at);
+    const int64_t row = i / j->n_slabs * j->mc, col0 = i % j->n_slabs * j->nc;
+    const int64_t rows = min64(j->mc, j->m - row), cols0 = min64(j->nc, l->n - col0);
+    const int64_t tiles = ceil_div(rows, kernel->mr);
+    const size_t elem = prxi_dtype_size(l->compute);
+    for (int64_t k = 0; k < l->k; k += PRXI_GEMM_KC) {
+        const int64_t depth = min64(PRXI_GEMM_KC, l->k - k);
+        copy_x(j, row, rows, k, depth, a);
+        for (int64_t c = 0; c < cols0; c += nr) {
+            const panel_span p = { row, rows, col0 + c, min64(nr, cols0 - c), k, depth };
+            const void *packed = l->packed + (size_t)((col0 + c) / nr * l->k * nr + k * nr) * elem;
+            const float *b = packed;
+            if (l->compute == PRXI_BF16) {
+                kernel->widen(depth * nr, packed, wide);
+                b = wide;
+            }
+            run_panel(j, &p, a, b, (float *)(void *)(base + j->sums_at) + (size_t)(c / nr * tiles * kernel->mr * nr));
+        }
+    }
+}
+
+/* Cuts by shape alone. Rows are shared out evenly, in whole tiles. */
+static void plan_job(linear_job *j)
+{
+    const prxi_gemm_kernel *kernel = j->l->kernel;
+    const int64_t tiles = ceil_div(j->m, kernel->mr);
+    j->mc = ceil_div(tiles, ceil_div(j->m, MC)) * kernel->mr;
+    j->nc = min64(NC, ceil_div(j->l->n, kernel->nr) * kernel->nr);
+    j->n_slabs = ceil_div(j->l->n, j->nc);
+    const size_t row_bytes = PRXI_GEMM_LDA * sizeof(float);
+    j->panel_at = (size_t)j->mc * row_bytes;
+    j->sums_at = j->panel_at + prxi_carve_size((size_t)(PRXI_GEMM_KC * kernel->nr) * sizeof(float));
+    j->scratch_size = prxi_carve_size(j->sums_at + (size_t)(j->mc * j->nc) * sizeof(float));
+}
+
+void prxi_linear_run(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y,
+                     int64_t ldy)
+{
+    if (m <= 0 || prxi_stream_error(s))
+        return;
+    linear_job j = { .l = l, .m = m, .ldx = ldx, .ldy = ldy, .x = x, .y = y };
+    plan_job(&j);
+    const int64_t tasks = ceil_div(m, j.mc) * j.n_slabs;
+    j.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH,
+                           prxi_mul((size_t)min64(tasks, s->n_threads), j.scratch_size));
+    if (!j.scratch) {
+        prxi_stream_fail(s, PRX_ENOMEM, "linear", "out of memory for scratch");
+        return;
+    }
+    prxi_parallel_for(s, tasks, linear_task, &j);
+    prxi_free(s->ctx->mem, j.scratch);
+}
+
+/* ---- single-threaded product ---- */
+
+/* The panel [depth][nr] of op(b), zero-filled to nr columns. */
+static void pack_b(int trans, const float *b, int64_t ldb, int64_t cols, int64_t depth, int nr, float *out)
+{
+    if (cols < nr)
+        memset(out, 0, (size_t)(depth * nr) * sizeof *out);
+    if (trans)
+        transpose32(b, ldb, cols, depth, out, nr);
+    else
+        for (int64_t i = 0; i < depth; i++)
+            memcpy(out + i * nr, b + i * ldb, (size_t)cols * sizeof *out);
+}
+
+typedef struct sgemm_args {
+    const prxi_gemm_kernel *kernel;
+    int64_t k;
+    float alpha;
+    const float *a, *b;
+    int64_t lda, ldb, ldc;
+    int trans_b;
+} sgemm_args;
+
+enum { SGEMM_ROWS = 56 };
+
+/* c for a block of at most SGEMM_ROWS rows and nr columns; the buffers live on the stack: about 160 KiB. */
+static void sgemm_block(const sgemm_args *g, int64_t row, int64_t rows, int64_t col, int64_t cols, float *c)
+{
+    _Alignas(64) float a[SGEMM_ROWS * PRXI_GEMM_LDA];
+    _Alignas(64) float b[PRXI_GEMM_KC * PRXI_GEMM_MAX_NR];
+    _Alignas(64) float sums[(SGEMM_ROWS + PRXI_GEMM_MAX_MR) * PRXI_GEMM_MAX_NR];
+    const int mr = g->kernel->mr, nr = g->kernel->nr;
+    for (int64_t k = 0; k < g->k || k == 0; k += PRXI_GEMM_KC) {
+        const int64_t depth = min64(PRXI_GEMM_KC, g->k - k);
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(a + r * PRXI_GEMM_LDA, g->a + (row + r) * g->lda + k, (size_t)depth * sizeof *a);
+        pack_b(g->trans_b, g->b + (g->trans_b ? col * g->ldb + k : k * g->ldb + col), g->ldb, cols, depth, nr, b);
+        for (int64_t r = 0; r < rows; r += mr)
+            g->kernel->tile((int)min64(mr, rows - r), depth, a + r * PRXI_GEMM_LDA, b, sums + r * nr, k == 0);
+    }
+    const prxi_gemm_store s = { .rows = (int)rows, .cols = (int)cols, .c = sums, .alpha = g->alpha, .y = c,
+                                .ldy = g->ldc };
+    g->kernel->store[PRXI_F32](&s);
+}
+
+void prxi_sgemm(int trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
+                const float *b, int64_t ldb, float *c, int64_t ldc, uint32_t isa)
+{
+    const sgemm_args g = { pick_kernel(isa), k, alpha, a, b, lda, ldb, ldc, trans_b };
+    for (int64_t col = 0; col < n; col += g.kernel->nr)
+        for (int64_t row = 0; row < m; row += SGEMM_ROWS)
+            sgemm_block(&g, row, min64(SGEMM_ROWS, m - row), col, min64(g.kernel->nr, n - col),
+                        c + row * ldc + col);
+}

@@ -1,0 +1,38 @@
+/* The inner kernels of the matrix product: what an instruction set must provide. The loops around them are in gemm.c.
+ * Every output element is one chain of additions over k in ascending order, started from zero: its bits do not depend on how
+ * rows, columns and k are cut, nor on threads, and AVX2 and AVX-512 (which both fuse) agree. */
+#ifndef PRXI_GEMM_KERNEL_H
+#define PRXI_GEMM_KERNEL_H
+
+#include "gemm.h"
+
+/* Depth of a block of k, and the row stride of the f32 copy of x: a constant, so that the addresses of all rows of a tile
+ * are one register plus an immediate; not a power of two, so that they fall into different cache sets. */
+enum { PRXI_GEMM_KC = 384, PRXI_GEMM_LDA = 400 };
+enum { PRXI_GEMM_MAX_MR = 16, PRXI_GEMM_MAX_NR = 32 };
+
+/* How a finished tile leaves: y[r][j] = epilogue(c[r][j] * alpha + bias[j]) for r < rows, j < cols. */
+typedef struct prxi_gemm_store {
+    int rows, cols;
+    const float *c;           /* nr floats a row */
+    const float *bias;        /* NULL: 0 */
+    float alpha;
+    prxi_epilogue epilogue;
+    void *y;
+    int64_t ldy;
+} prxi_gemm_store;
+
+typedef struct prxi_gemm_kernel {
+    int mr, nr;
+    /* c[r][j] = (first ? 0 : c[r][j]) + sum over i of a[r][i] b[i][j], r < rows <= mr, j < nr. Rows of a are
+     * PRXI_GEMM_LDA apart, rows of b and c nr, 64-byte aligned. */
+    void (*tile)(int rows, int64_t k, const float *a, const float *b, float *c, int first);
+    void (*store[PRXI_COMPUTE_DTYPES])(const prxi_gemm_store *s);
+    void (*widen)(int64_t n, const prxi_bf16 *x, float *y);
+} prxi_gemm_kernel;
+
+const prxi_gemm_kernel *prxi_gemm_kernel_ref(void);
+/* NULL when the mask has nothing for it. */
+const prxi_gemm_kernel *prxi_gemm_kernel_x86(uint32_t isa);
+
+#endif

@@ -1,0 +1,61 @@
+/* Matrix product tile, C reference: multiply and add are rounded separately. */
+#include "engine/ops/gemm_kernel.h"
+
+#include <math.h>
+
+enum { MR = 4, NR = 16 };
+
+static void tile(int rows, int64_t k, const float *a, const float *b, float *c, int first)
+{
+    for (int r = 0; r < rows; r++) {
+        float acc[NR];
+        for (int j = 0; j < NR; j++)
+            acc[j] = first ? 0.0f : c[r * NR + j];
+        for (int64_t i = 0; i < k; i++) {
+            const float x = a[r * PRXI_GEMM_LDA + i];
+            for (int j = 0; j < NR; j++)
+                acc[j] += x * b[i * NR + j];
+        }
+        memcpy(c + (ptrdiff_t)r * NR, acc, sizeof acc);
+    }
+}
+
+static float epilogue(prxi_epilogue e, float x)
+{
+    if (e == PRXI_EPI_SILU)
+        return x / (1.0f + expf(-x));
+    if (e == PRXI_EPI_GELU_TANH)
+        return x / (1.0f + expf(-2.0f * 0.7978845608f * (x + 0.044715f * x * x * x)));
+    return x;
+}
+
+static void store(const prxi_gemm_store *s, prxi_dtype t)
+{
+    for (int r = 0; r < s->rows; r++)
+        for (int j = 0; j < s->cols; j++) {
+            const float v = s->c[r * NR + j] * s->alpha + (s->bias ? s->bias[j] : 0.0f);
+            prxi_store(s->y, t, (size_t)(r * s->ldy + j), epilogue(s->epilogue, v));
+        }
+}
+
+static void store_f32(const prxi_gemm_store *s)
+{
+    store(s, PRXI_F32);
+}
+
+static void store_bf16(const prxi_gemm_store *s)
+{
+    store(s, PRXI_BF16);
+}
+
+static void widen(int64_t n, const prxi_bf16 *x, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = prxi_bf16_to_f32(x[i]);
+}
+
+const prxi_gemm_kernel *prxi_gemm_kernel_ref(void)
+{
+    static const prxi_gemm_kernel k = { MR, NR, tile, { store_f32, store_bf16 }, widen };
+    return &k;
+}
