@@ -1,0 +1,9 @@
+/* The commands. Each gives the exit code. */
+#ifndef PRX_CLI_COMMANDS_H
+#define PRX_CLI_COMMANDS_H
+
+#include "args.h"
+
+extern const cli_command cmd_render, cmd_compare, cmd_inspect, cmd_bench, cmd_doctor;
+
+#endif

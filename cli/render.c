@@ -1,0 +1,343 @@
+/* praxino render: a prompt becomes a video. */
+#include <cjson/cJSON.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app.h"
+#include "commands.h"
+#include "names.h"
+#include "progress.h"
+#include "show.h"
+
+enum { PROMPT_MAX = 64 * 1024 };
+
+static const cli_option options[] = {
+    { "Input", 'm', "model", "DIR", NULL, NULL, "model directory in diffusers layout (the built-in model)" },
+    { NULL, 'n', "negative", "TEXT", "negative_prompt", NULL, "what the video should not show" },
+    { NULL, 0, "prompt-file", "FILE", NULL, NULL, "read the prompt from a file (-: standard input)" },
+    { NULL, 0, "config", "FILE", NULL, NULL, "settings from a preset: a JSON file, or a name of configs/presets; flags win" },
+    { NULL, 0, "latents", "FILE", "latents", NULL, "start from the tensor `latents` of a safetensors file" },
+    { NULL, 0, "resume", "FILE", "resume", NULL, "go on from a file of --save-state" },
+    { "Video", 'W', "width", "N", "width", NULL, "pixels" },
+    { NULL, 'H', "height", "N", "height", NULL, "pixels" },
+    { NULL, 'f', "frames", "N", "frames", NULL, "frames; 4k + 1 for Wan models" },
+    { NULL, 0, "fps", "N", "fps", NULL, "frames per second" },
+    { "Sampling", 's', "steps", "N", "steps", NULL, "denoising steps" },
+    { NULL, 'g', "guidance", "X", "guidance", NULL, "classifier-free guidance; 1 runs the prompt alone, twice as fast" },
+    { NULL, 0, "guidance-2", "X", "guidance_2", NULL, "guidance of the low-noise expert (that of the other)" },
+    { NULL, 0, "shift", "X", "shift", NULL, "flow shift of the sigmas" },
+    { NULL, 0, "scheduler", "NAME", "scheduler", NULL, "unipc, euler, dpmpp (the model's own)" },
+    { NULL, 0, "seed", "N", "seed", NULL, "seed of the noise: the same gives the same video" },
+    { "Acceleration", 0, "attention", "NAME", "attention", NULL, "attention policy, see below (dense)" },
+    { NULL, 0, "cache", "NAME", "cache", NULL, "cache policy, see below (none)" },
+    { NULL, 0, "schedule", "FILE", "schedule", NULL, "schedule file for a cache policy that replays one" },
+    { NULL, 0, "set", "KEY=VALUE", NULL, NULL, "any setting by name, as cache.threshold=0.1; may be repeated" },
+    { "Output", 'o', "output", "FILE", "output", NULL, "mp4, mkv, mov, webm, gif, y4m, %04d.png; -: Y4M (named after the prompt)" },
+    { NULL, 0, "stats", "FILE", NULL, NULL, "timings and decisions as JSON (-: standard output)" },
+    { NULL, 0, "dump", "FILE", "dump", NULL, "embeddings, latents of every step, frames as safetensors" },
+    { NULL, 0, "save-state", "FILE", "save_state", NULL, "write a file to --resume from while denoising" },
+    { NULL, 0, "save-every", "N", "save_every", NULL, "steps between two of them" },
+    { NULL, 0, "plan", NULL, NULL, NULL, "say what would run and what memory it takes, then stop" },
+    { NULL, 0, "progress", "MODE", NULL, "auto|bar|json|none", "progress on standard error (auto)" },
+    CLI_ENGINE_OPTIONS,
+    CLI_END_OPTIONS,
+};
+
+typedef struct render {
+    const cli_args *args;
+    prx_engine *engine;
+    prx_model *model;
+    prx_job *job;
+    char *prompt_text;               /* of --prompt-file */
+    char output[PATH_MAX];
+} render;
+
+/* ---- settings ---- */
+
+static int job_fail(const render *r, int status)
+{
+    return cli_fail(status, prx_job_last_error(r->job));
+}
+
+static int set(const render *r, const char *key, const char *value)
+{
+    const int err = prx_job_set(r->job, key, value);
+    return err < 0 ? job_fail(r, err) : 0;
+}
+
+/* The argument, or --prompt-file without the newlines at its end. */
+static int set_prompt(render *r)
+{
+    const char *file = cli_value(r->args, "prompt-file");
+    const char *text = r->args->n_words ? r->args->words[0] : NULL;
+    if (file && text)
+        return cli_error(2, "prompt: given both as an argument and by --prompt-file; one is accepted");
+    if (file) {
+        size_t n;
+        const int code = cli_read_text("--prompt-file", file, PROMPT_MAX, &r->prompt_text, &n);
+        if (code)
+            return code;
+        while (n > 0 && strchr(" \t\r\n", r->prompt_text[n - 1]))
+            r->prompt_text[--n] = '\0';
+        if (n == 0)
+            return cli_error(2, "--prompt-file: %s: holds no text", file);
+        text = r->prompt_text;
+    }
+    if (text && text[strspn(text, " \t\r\n")] == '\0')
+        return cli_error(2, "prompt: empty: say what the video should show");
+    return text ? set(r, "prompt", text) : 0;
+}
+
+/* A path, or a name of configs/presets. */
+static int load_preset(const render *r, const char *name)
+{
+    char path[PATH_MAX], relative[256];
+    const int is_name = !strchr(name, '/') && !strchr(name, '.') && strlen(name) < 100 && access(name, F_OK) != 0;
+    if (is_name) {
+        snprintf(relative, sizeof relative, "configs/presets/%s.json", name);
+        if (!cli_find_data(relative, path, sizeof path))
+            return cli_error(2, "--config: %s: no such file, and no preset has this name", name);
+    }
+    const int err = prx_job_load_config(r->job, is_name ? path : name, 0);
+    return err < 0 ? job_fail(r, err) : 0;
+}
+
+static int set_pair(const render *r, const char *pair)
+{
+    char key[128];
+    const size_t n = strcspn(pair, "=");
+    if (n >= sizeof key)
+        return cli_error(2, "--set: '%.40s...': no setting has so long a name", pair);
+    memcpy(key, pair, n);
+    key[n] = '\0';
+    return set(r, key, pair + n + 1);
+}
+
+/* Later ones win: preset, flags, --set (whose keys may belong to a policy that a flag chose). */
+static int apply_settings(render *r)
+{
+    const char *preset = cli_value(r->args, "config");
+    int code = preset ? load_preset(r, preset) : 0;
+    for (int i = 0; options[i].name && !code; i++)
+        if (options[i].key && r->args->value[i])
+            code = set(r, options[i].key, r->args->value[i]);
+    for (int i = 0; i < r->args->n_sets && !code; i++)
+        code = set_pair(r, r->args->sets[i]);
+    return code ? code : set_prompt(r);
+}
+
+static void get(const render *r, const char *key, char *buf, size_t n)
+{
+    if (prx_job_get(r->job, key, buf, n) != PRX_OK)
+        buf[0] = '\0';
+}
+
+/* Something to show, and a name to write to. */
+static int resolve_names(render *r)
+{
+    static char prompt[PROMPT_MAX + 1];
+    get(r, "prompt", prompt, sizeof prompt);
+    if (prompt[0] == '\0')
+        return cli_error(2, "prompt: missing: praxino render \"a red ball bounces on a blue floor\"");
+    get(r, "output", r->output, sizeof r->output);
+    if (r->output[0] == '\0') {
+        if (!name_for_prompt(prompt, r->output, sizeof r->output))
+            return cli_error(2, "output: no free name for this prompt here: give one with -o");
+        return set(r, "output", r->output);
+    }
+    if (strcmp(r->output, "-") == 0 && isatty(STDOUT_FILENO))
+        return cli_error(2, "output: -: video is not written to a terminal: pipe it or name a file");
+    return 0;
+}
+
+/* ---- before the work ---- */
+
+static int find_model(const render *r, char *dir, size_t n)
+{
+    const char *given = cli_value(r->args, "model");
+    if (given) {
+        const int len = snprintf(dir, n, "%s", given);
+        return len < 0 || (size_t)len >= n ? cli_error(2, "--model: the path is too long") : 0;
+    }
+    if (!cli_find_data("models/tiny", dir, n))
+        return cli_error(2, "--model: missing, and the built-in model (models/tiny) is not installed");
+    return 0;
+}
+
+/* What can be known to fail is said before a minute of work. */
+static int check_outputs(const render *r)
+{
+    const char *stats = cli_value(r->args, "stats");
+    const char *output = cli_value(r->args, "output");
+    if (stats && strcmp(stats, "-") == 0 && output && strcmp(output, "-") == 0)
+        return cli_error(2, "--stats: -: standard output already takes the video");
+    return stats ? cli_check_writable("--stats", stats) : 0;
+}
+
+static int prepare(render *r)
+{
+    char dir[PATH_MAX];
+    int err, code = find_model(r, dir, sizeof dir);
+    if (!code)
+        code = check_outputs(r);
+    if (!code)
+        code = cli_open_engine(&r->engine, r->args);
+    if (code)
+        return code;
+    if ((err = prx_model_open(&r->model, r->engine, dir)) < 0 || (err = prx_job_open(&r->job, r->model)) < 0)
+        return cli_fail(err, prx_engine_last_error(r->engine));
+    code = apply_settings(r);
+    return code ? code : resolve_names(r);
+}
+
+static int show_plan(const render *r)
+{
+    char *text = NULL;
+    const int err = prx_job_plan(r->job, &text);
+    const int code = err < 0 ? job_fail(r, err) : show_or_write(NULL, text, 24);
+    prx_text_free(r->engine, text);
+    return code;
+}
+
+/* One line on what begins. */
+static void announce(const render *r)
+{
+    static const char *const keys[] = { "width", "height", "frames", "fps", "steps", "guidance", "scheduler",
+                                        "attention", "cache", "seed" };
+    char v[10][64], line[800];
+    for (int i = 0; i < 10; i++)
+        get(r, keys[i], v[i], sizeof v[i]);
+    snprintf(line, sizeof line, "%sx%s, %s frames at %s/s, %s steps of %s, guidance %s, %s attention, cache %s, seed %s",
+             v[0], v[1], v[2], v[3], v[4], v[6], v[5], v[7], v[8], v[9]);
+    progress_note(line);
+}
+
+/* ---- after the work ---- */
+
+static double phase_seconds(const cJSON *phases, const char *name)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(phases, name);
+    return cJSON_IsNumber(v) ? v->valuedouble : 0;
+}
+
+static void summarize(const render *r, const char *stats)
+{
+    static const char *const names[] = { "load", "text", "denoise", "decode", "encode" };
+    char line[PATH_MAX + 256], parts[256] = "";
+    cJSON *root = cJSON_Parse(stats);
+    const cJSON *phases = cJSON_GetObjectItemCaseSensitive(root, "phases");
+    double total = 0;
+    size_t used = 0;
+    for (int i = 0; i < 5; i++) {
+        const double s = phase_seconds(phases, names[i]);
+        total += i < 4 ? s : 0;          /* encoding runs beside decoding */
+        if (s >= 0.05)
+            used += (size_t)snprintf(parts + used, sizeof parts - used, "%s%s %.1f", used ? ", " : "", names[i], s);
+    }
+    snprintf(line, sizeof line, "%s written in %.1f s%s%s%s", r->output, total, used ? " (" : "", parts, used ? ")" : "");
+    progress_note(line);
+    cJSON_Delete(root);
+}
+
+/* The last JSON line: what became of the job. */
+static void print_json_end(const render *r)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "phase", "done");
+    cJSON_AddStringToObject(o, "output", r->output);
+    char *text = cJSON_PrintUnformatted(o);
+    if (text)
+        fprintf(stderr, "%s\n", text);
+    cJSON_free(text);
+    cJSON_Delete(o);
+}
+
+static int report(const render *r)
+{
+    const char *path = cli_value(r->args, "stats");
+    char *stats = NULL;
+    int code = 0;
+    const int err = prx_job_stats(r->job, &stats);
+    if (err < 0)
+        return job_fail(r, err);
+    if (path)
+        code = cli_write_text("--stats", path, stats);
+    if (progress_is_json())
+        print_json_end(r);
+    else
+        summarize(r, stats);
+    prx_text_free(r->engine, stats);
+    return code;
+}
+
+static int interrupted(const render *r)
+{
+    char state[PATH_MAX];
+    get(r, "save_state", state, sizeof state);
+    if (state[0] && access(state, F_OK) == 0)
+        return cli_error(130, "interrupted: no video was written; --resume %s goes on from the last saved step", state);
+    return cli_error(130, "interrupted: no video was written");
+}
+
+static int execute(render *r)
+{
+    int err = prx_job_plan(r->job, NULL);
+    if (err < 0)
+        return job_fail(r, err);
+    announce(r);
+    progress_set_job(r->job);
+    prx_job_on_progress(r->job, progress_update, NULL);
+    err = prx_job_run(r->job);
+    progress_set_job(NULL);
+    progress_stop();
+    if (err == PRX_ECANCELED && progress_interrupted())
+        return interrupted(r);
+    return err < 0 ? job_fail(r, err) : report(r);
+}
+
+static int run(const cli_args *a)
+{
+    const char *mode = cli_value(a, "progress");
+    render r = { .args = a };
+    int code = progress_start(mode ? mode : "auto");
+    if (!code)
+        code = prepare(&r);
+    if (!code)
+        code = cli_value(a, "plan") ? show_plan(&r) : execute(&r);
+    progress_stop();
+    prx_job_close(&r.job);
+    prx_model_close(&r.model);
+    prx_engine_close(&r.engine);
+    free(r.prompt_text);
+    return code;
+}
+
+/* ---- help on policies: from the registries ---- */
+
+static void print_plugin(FILE *f, const prx_plugin_info *p)
+{
+    fprintf(f, "\n%s %s: %s\n", p->kind, p->name, p->help);
+    for (int i = 0; i < p->n_options; i++) {
+        prx_option_info o;
+        char left[80];
+        if (prx_plugin_option(p->kind, p->name, i, &o) != PRX_OK)
+            return;
+        snprintf(left, sizeof left, "%s.%s=%s", p->kind, o.name, o.choices ? o.choices : o.type);
+        fprintf(f, "  --set %-34s %s (%s)\n", left, o.help, o.def && *o.def ? o.def : "none");
+    }
+}
+
+static void print_policies(FILE *f)
+{
+    prx_plugin_info p;
+    for (int i = 0; prx_plugin_at(i, &p) == PRX_OK; i++)
+        if (strcmp(p.kind, "muxer") != 0)
+            print_plugin(f, &p);
+}
+
+const cli_command cmd_render = {
+    "render", "render PROMPT [OPTIONS]", "turn a prompt into a video",
+    options, 0, 1, "one prompt (in quotes)", run, print_policies,
+};
