@@ -1,0 +1,177 @@
+/* Written by tests/golden/make_units.py with torch 2.15.0: tables and traces of diffusers' schedulers */
+#include <stddef.h>
+#include <stdint.h>
+
+/* FNV-1a over sigmas[n + 1] and timesteps[n] (float32, little endian) for n = 1..100 */
+static const struct {
+    const char *name;
+    double shift;
+    int old;
+    uint64_t hash;
+} sched_tables[] = {
+    { "unipc", 1.0, 0, 0xa9dafaac706606d9ull },
+    { "unipc", 3.0, 0, 0x3acc94a8a612caf9ull },
+    { "unipc", 5.0, 0, 0x9d2519305b997fc4ull },
+    { "unipc", 7.0, 0, 0x16a53586173501fcull },
+    { "unipc", 8.0, 0, 0xbc0a558cf479a850ull },
+    { "unipc", 12.0, 0, 0x65dec6ed226d1d65ull },
+    { "unipc", 16.0, 0, 0x2b57c56b22a914adull },
+    { "unipc", 2.3, 0, 0xd5679440e3ae62deull },
+    { "unipc", 0.7, 0, 0x36474f9f67d8213bull },
+    { "unipc", 3.7, 0, 0x78d67fcc458f5c95ull },
+    { "unipc", 1.0, 1, 0x1bf80bfca61531f3ull },
+    { "unipc", 3.0, 1, 0x89e4d68cda94b219ull },
+    { "unipc", 5.0, 1, 0x19ab4fce373a61f8ull },
+    { "unipc", 7.0, 1, 0xf88bdc8a4727fb94ull },
+    { "unipc", 8.0, 1, 0x2f863f34f21d0433ull },
+    { "unipc", 12.0, 1, 0xf8c213813824ba79ull },
+    { "unipc", 16.0, 1, 0x0944493e4fb4760cull },
+    { "unipc", 2.3, 1, 0xd78e7ed5d51c7ccdull },
+    { "unipc", 0.7, 1, 0x3f80aba87f3a9ed1ull },
+    { "unipc", 3.7, 1, 0x0ef29b06cf283201ull },
+    { "euler", 1.0, 0, 0x5e173089d3884726ull },
+    { "euler", 3.0, 0, 0xf3b142db4883c399ull },
+    { "euler", 5.0, 0, 0x7468317d64c4fb0full },
+    { "euler", 7.0, 0, 0xdbf45610dc76cf33ull },
+    { "euler", 8.0, 0, 0xddac53c0739160ccull },
+    { "euler", 12.0, 0, 0xe22533f2087e8c68ull },
+    { "euler", 16.0, 0, 0xeeed7770bfb51affull },
+    { "euler", 2.3, 0, 0xa014e398db01bc03ull },
+    { "euler", 0.7, 0, 0x0e194e67a932c01eull },
+    { "euler", 3.7, 0, 0x8bef8f949004f156ull },
+    { "dpmpp", 1.0, 0, 0x1bf80bfca61531f3ull },
+    { "dpmpp", 3.0, 0, 0x89e4d68cda94b219ull },
+    { "dpmpp", 5.0, 0, 0x19ab4fce373a61f8ull },
+    { "dpmpp", 7.0, 0, 0xf88bdc8a4727fb94ull },
+    { "dpmpp", 8.0, 0, 0x2f863f34f21d0433ull },
+    { "dpmpp", 12.0, 0, 0xf8c213813824ba79ull },
+    { "dpmpp", 16.0, 0, 0x0944493e4fb4760cull },
+    { "dpmpp", 2.3, 0, 0xd78e7ed5d51c7ccdull },
+    { "dpmpp", 0.7, 0, 0x3f80aba87f3a9ed1ull },
+    { "dpmpp", 3.7, 0, 0x0ef29b06cf283201ull }
+};
+
+static const uint32_t trace_0[30] = {
+    0x3f7b6f00, 0x3f73bfa5, 0x3f732111, 0x3f698b82, 0x3f64f2e1, 0x3f704e41, 0x3f589d5b, 0x3f653663,
+    0x3f7c2b8b, 0x3f5985b0, 0x3f7174a5, 0x3f8127dc, 0x3f6880e6, 0x3f7895bc, 0x3f73d7b0, 0x3f71683a,
+    0x3f66f0a1, 0x3f4f6952, 0x3f5b4cb9, 0x3f397955, 0x3f2a4e8b, 0x3f1fd092, 0x3f0a1b58, 0x3f266e6d,
+    0x3ebac353, 0x3f09ac08, 0x3f59946b, 0x3e5c3172, 0x3f1b6987, 0x3f7ea842
+};
+
+static const uint32_t trace_1[30] = {
+    0x3f7b6d5a, 0x3f73bb38, 0x3f731c6b, 0x3f691a10, 0x3f64e36c, 0x3f70acc6, 0x3f5883d1, 0x3f6515fa,
+    0x3f7c1c93, 0x3f597190, 0x3f715967, 0x3f811f27, 0x3f68740e, 0x3f787e55, 0x3f73bff6, 0x3f716099,
+    0x3f66cfc8, 0x3f4f3e27, 0x3f5b36f5, 0x3f393c63, 0x3f2a0e06, 0x3f1f8c0c, 0x3f09bcd6, 0x3f2631cb,
+    0x3eb9a45e, 0x3f095e1a, 0x3f59acd0, 0x3e5b7f76, 0x3f1affd1, 0x3f7e6f34
+};
+
+static const uint32_t trace_2[150] = {
+    0x3f7f7af7, 0x3f7e9b13, 0x3f7e8907, 0x3f7d91a0, 0x3f7d0f04, 0x3f7e4866, 0x3f7bfcbb, 0x3f7d0f67,
+    0x3f7f5bd5, 0x3f7c0070, 0x3f7dfb7c, 0x3f7fd129, 0x3f7ceeb4, 0x3f7e6974, 0x3f7ecf4e, 0x3f7d5ae0,
+    0x3f7d5b1b, 0x3f7cb002, 0x3f7c406a, 0x3f7b29d5, 0x3f7ad82e, 0x3f79fb8d, 0x3f794450, 0x3f7a7798,
+    0x3f78069d, 0x3f78e334, 0x3f7b6580, 0x3f77a453, 0x3f79db95, 0x3f7c3089, 0x3f78a792, 0x3f7aae9c,
+    0x3f7b67cc, 0x3f798306, 0x3f79dde6, 0x3f78fb18, 0x3f78a9ce, 0x3f7758f7, 0x3f766527, 0x3f760af1,
+    0x3f74a99f, 0x3f756020, 0x3f734042, 0x3f739bf2, 0x3f7642f2, 0x3f722905, 0x3f748a8b, 0x3f778fd4,
+    0x3f7323e1, 0x3f75e775, 0x3f7739a0, 0x3f7491aa, 0x3f758e74, 0x3f748e98, 0x3f74356c, 0x3f72c561,
+    0x3f7101f7, 0x3f714be8, 0x3f6f100e, 0x3f6ef97f, 0x3f6d6aa3, 0x3f6cf133, 0x3f6f958a, 0x3f6b3366,
+    0x3f6d97cc, 0x3f717b03, 0x3f6be505, 0x3f6f9866, 0x3f71e197, 0x3f6e028e, 0x3f70067f, 0x3f6f1c8d,
+    0x3f6e7878, 0x3f6d1de4, 0x3f6a55df, 0x3f6b6905, 0x3f681713, 0x3f66bbf7, 0x3f661c47, 0x3f644d01,
+    0x3f66a5dd, 0x3f621d7d, 0x3f643a0f, 0x3f6934a4, 0x3f620db1, 0x3f66f478, 0x3f6ac94a, 0x3f64f77a,
+    0x3f68a62d, 0x3f683288, 0x3f66c8b6, 0x3f65e93e, 0x3f61d4cf, 0x3f63e16e, 0x3f5f2515, 0x3f5bbe04,
+    0x3f5cabe9, 0x3f58aa8b, 0x3f5a2bbb, 0x3f55c2be, 0x3f5703ef, 0x3f5d691a, 0x3f540578, 0x3f5a86d7,
+    0x3f60f083, 0x3f57d5e8, 0x3f5e5b73, 0x3f5f2183, 0x3f5c00ea, 0x3f5c6fcd, 0x3f569ccb, 0x3f59f4c4,
+    0x3f534009, 0x3f4c4d41, 0x3f50032a, 0x3f48193d, 0x3f47977d, 0x3f43e772, 0x3f43083f, 0x3f4b6e50,
+    0x3f3e6eed, 0x3f4752e0, 0x3f528845, 0x3f434190, 0x3f4f3ae7, 0x3f53025c, 0x3f4c1d0c, 0x3f4fd7d3,
+    0x3f474dfe, 0x3f4ce5d9, 0x3f42e3b1, 0x3f34b6d4, 0x3f3e7267, 0x3f2e2019, 0x3f2894f7, 0x3f26ff30,
+    0x3f208e08, 0x3f2cd71f, 0x3f1792e7, 0x3f25df89, 0x3f3d0cef, 0x3f1e85e8, 0x3f3a0a8c, 0x3f4672a4,
+    0x3f3ad35b, 0x3f4885d4, 0x3f33d2f2, 0x3f496a2c, 0x3f4551ee, 0x3f1a8472
+};
+
+static const uint32_t trace_3[21] = {
+    0x3f7e3fad, 0x3f7b4d2b, 0x3f7b105a, 0x3f767b05, 0x3f748f4c, 0x3f7962ea, 0x3f6ce8d2, 0x3f7220bc,
+    0x3f7d44e4, 0x3f690b3e, 0x3f77fc1d, 0x3f81652e, 0x3f72d9a3, 0x3f80d7ea, 0x3f7b7018, 0x3f84097c,
+    0x3f73c4ac, 0x3f4607b1, 0x3f5fa47d, 0x3e47bf60, 0xbe15817c
+};
+
+static const uint32_t trace_4[3] = {
+    0x3f000008, 0xbeaed51c, 0xbed18f40
+};
+
+static const uint32_t trace_5[6] = {
+    0x3f700732, 0x3f5525fa, 0x3f52fb51, 0xbe563028, 0xbea7b8c0, 0x3eae121d
+};
+
+static const uint32_t trace_6[9] = {
+    0x3f74612f, 0x3f60d2be, 0x3f5f3f34, 0x3f2985af, 0x3f1dab04, 0x3f4bf12f, 0xbe65f2d8, 0x3e96f740,
+    0x3f86c636
+};
+
+static const uint32_t trace_7[30] = {
+    0x3f7ae584, 0x3f724ec9, 0x3f719d8e, 0x3f6af366, 0x3f61c027, 0x3f6a4625, 0x3f5774ec, 0x3f597528,
+    0x3f6e899d, 0x3f4dc596, 0x3f5f2e58, 0x3f7708f0, 0x3f55522c, 0x3f6a4e67, 0x3f72b71f, 0x3f63ea50,
+    0x3f658292, 0x3f5446a3, 0x3f5e1752, 0x3f3eab4a, 0x3f22f005, 0x3f29ec2c, 0x3efb1413, 0x3f00019c,
+    0x3e9dcad2, 0x3ea081f6, 0x3f144310, 0x3e9b3431, 0x3ea2472f, 0x3f15e2c2
+};
+
+static const uint32_t trace_8[6] = {
+    0x3f05fc18, 0xbe8eb840, 0xbeafd2c0, 0x3ef18f9f, 0xbea1269e, 0xbeaf1754
+};
+
+static const uint32_t trace_9[3] = {
+    0x3f000000, 0xbeaed548, 0xbed18f70
+};
+
+static const uint32_t trace_10[30] = {
+    0x3f7b6d5a, 0x3f73bb38, 0x3f731c6b, 0x3f6c9da8, 0x3f6512d2, 0x3f6d5385, 0x3f5b8f84, 0x3f611904,
+    0x3f74ae13, 0x3f580ca3, 0x3f6b348f, 0x3f7ce5fd, 0x3f65540c, 0x3f7598d1, 0x3f73a03b, 0x3f7285d4,
+    0x3f69f359, 0x3f515ac2, 0x3f634a60, 0x3f3e58dd, 0x3f275b4c, 0x3f292393, 0x3f088197, 0x3f1b20d9,
+    0x3ebdd69a, 0x3efd65f2, 0x3f4beff6, 0x3e62d798, 0x3f11a9cb, 0x3f726997
+};
+
+static const uint32_t trace_11[60] = {
+    0x3f7eaa77, 0x3f7c6bae, 0x3f7c3d5a, 0x3f7a8ec1, 0x3f785658, 0x3f7a9c1c, 0x3f76129d, 0x3f771efb,
+    0x3f7c5827, 0x3f74ef18, 0x3f79408f, 0x3f7e394e, 0x3f776ba0, 0x3f7b5f0a, 0x3f7c523f, 0x3f79cc68,
+    0x3f79393d, 0x3f75c077, 0x3f775efd, 0x3f71e056, 0x3f6e2dec, 0x3f6f1c58, 0x3f696e1a, 0x3f6b0840,
+    0x3f659e85, 0x3f65fcd8, 0x3f6e4422, 0x3f61d037, 0x3f69caa9, 0x3f73577f, 0x3f664e2e, 0x3f6fb2fb,
+    0x3f720828, 0x3f6d3b2f, 0x3f6e352f, 0x3f65dbfc, 0x3f6b7cd2, 0x3f5ff70b, 0x3f540cba, 0x3f5a8e1c,
+    0x3f4af560, 0x3f497866, 0x3f415868, 0x3f3e9e1e, 0x3f4fb856, 0x3f32be80, 0x3f4717bc, 0x3f60d2a7,
+    0x3f3ebc33, 0x3f5d9822, 0x3f652806, 0x3f5dff5a, 0x3f63677f, 0x3f426eaa, 0x3f66987d, 0x3f2fa219,
+    0x3eebc829, 0x3f469bc7, 0x3ed9682f, 0x3e74254c
+};
+
+static const uint32_t trace_12[18] = {
+    0x3f7b12fa, 0x3f72c8be, 0x3f721dae, 0x3f692edd, 0x3f603310, 0x3f69de2e, 0x3f4eb480, 0x3f54f73c,
+    0x3f6fb05d, 0x3f3e18b1, 0x3f5f5b2d, 0x3f7ea64e, 0x3f533e90, 0x3f7c0736, 0x3f72b1ab, 0x3f8c911a,
+    0x3f60cd7b, 0x3ec406b8
+};
+
+static const uint32_t trace_13[3] = {
+    0x3f00068f, 0xbeaeb218, 0xbed16a78
+};
+
+static const uint32_t trace_14[6] = {
+    0x3f5ffea2, 0x3f2a21ad, 0x3f25ca39, 0xbdab8b18, 0xbe88446c, 0x3e9922fb
+};
+
+static const struct {
+    const char *name;
+    double shift;
+    int order, old, steps;
+    const uint32_t *x;      /* [steps][3] */
+} sched_traces[] = {
+    { "unipc", 3.0, 2, 0, 10, trace_0 },
+    { "unipc", 3.0, 2, 1, 10, trace_1 },
+    { "unipc", 5.0, 2, 0, 50, trace_2 },
+    { "unipc", 12.0, 1, 0, 7, trace_3 },
+    { "unipc", 8.0, 2, 0, 1, trace_4 },
+    { "unipc", 7.0, 2, 0, 2, trace_5 },
+    { "unipc", 5.0, 2, 0, 3, trace_6 },
+    { "euler", 3.0, 2, 0, 10, trace_7 },
+    { "euler", 7.0, 2, 0, 2, trace_8 },
+    { "euler", 5.0, 2, 0, 1, trace_9 },
+    { "dpmpp", 3.0, 2, 0, 10, trace_10 },
+    { "dpmpp", 5.0, 2, 0, 20, trace_11 },
+    { "dpmpp", 5.0, 1, 0, 6, trace_12 },
+    { "dpmpp", 5.0, 2, 0, 1, trace_13 },
+    { "dpmpp", 3.0, 2, 0, 2, trace_14 }
+};
