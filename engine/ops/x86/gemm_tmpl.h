@@ -1,0 +1,49 @@
+/* Stores of finished tiles and the widening of bf16, for the vectors of vec_*.h; NR is the tile's width. */
+
+static PRXI_ALWAYS_INLINE vf finish(vf v, prxi_epilogue e)
+{
+    return e == PRXI_EPI_GELU_TANH ? vf_gelu_tanh(v) : e == PRXI_EPI_SILU ? vf_silu(v) : v;
+}
+
+static PRXI_ALWAYS_INLINE void store_vec(const prxi_gemm_store *s, prxi_dtype t, int r, int j, int n)
+{
+    const vf bias = s->bias ? vf_get(s->bias, PRXI_F32, j, n) : vf_set1(0.0f);
+    const vf v = vf_fma(vf_load(s->c + r * NR + j), vf_set1(s->alpha), bias);
+    vf_put(s->y, t, r * s->ldy + j, n, finish(v, s->epilogue));
+}
+
+static PRXI_ALWAYS_INLINE void store_tile(const prxi_gemm_store *s, prxi_dtype t)
+{
+    for (int r = 0; r < s->rows; r++) {
+        int j = 0;
+        for (; j + VL <= s->cols; j += VL)
+            store_vec(s, t, r, j, VL);
+        if (j < s->cols)
+            store_vec(s, t, r, j, s->cols - j);
+    }
+}
+
+static void store_f32(const prxi_gemm_store *s)
+{
+    store_tile(s, PRXI_F32);
+}
+
+static void store_bf16(const prxi_gemm_store *s)
+{
+    store_tile(s, PRXI_BF16);
+}
+
+static void widen(int64_t n, const prxi_bf16 *x, float *y)
+{
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vf_store(y + i, vf_load_bf16(x + i));
+    if (i < n)
+        vf_store_n(y + i, vf_load_bf16_n(x + i, (int)(n - i)), (int)(n - i));
+}
+
+const prxi_gemm_kernel *PRXI_VEC_NAME(prxi_gemm_kernel)(void)
+{
+    static const prxi_gemm_kernel k = { MR, NR, tile, { store_f32, store_bf16 }, widen };
+    return &k;
+}
