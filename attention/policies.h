@@ -1,0 +1,9 @@
+/* The policies of this folder, for the registry. */
+#ifndef PRXI_ATTENTION_POLICIES_H
+#define PRXI_ATTENTION_POLICIES_H
+
+#include "attention/attention.h"
+
+extern const prxi_attn_policy prxi_attn_dense;
+
+#endif

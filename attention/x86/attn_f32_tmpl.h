@@ -1,0 +1,227 @@
+/* Attention tiles in f32 with fused multiply-add, compiled once per vector width. The including file defines VEC, LANES,
+ * ROWS (rows of a register tile) and the V_ operations. Packed q is [d][queries], packed k and v plain rows, p [key][queries];
+ * bf16 inputs are widened while packing. */
+#include "attention/tile.h"
+#include "engine/core/attr.h"
+
+/* 2^x for x <= 0, clamped at 2^-126; polynomial of degree 5 on [-1/2, 1/2], relative error below 2e-7. */
+static PRXI_ALWAYS_INLINE VEC exp2_neg(VEC x)
+{
+    const VEC magic = V_SET(12582912.0f);        /* 1.5 * 2^23: rounds to an integer in the low bits */
+    x = V_MAX(x, V_SET(-126.0f));
+    const VEC t = V_ADD(x, magic);
+    const VEC f = V_SUB(x, V_SUB(t, magic));
+    VEC y = V_FMA(f, V_SET(0.00132764713f), V_SET(0.00967554096f));
+    y = V_FMA(y, f, V_SET(0.0555071309f));
+    y = V_FMA(y, f, V_SET(0.240221202f));
+    y = V_FMA(y, f, V_SET(0.693146944f));
+    y = V_FMA(y, f, V_SET(1.00000012f));
+    return V_ADD_EXPONENT(y, t);
+}
+
+static PRXI_ALWAYS_INLINE void pack_rows(float *to, const void *from, prxi_dtype type, int n, int d)
+{
+    const int have = from ? n : 0;
+    for (int i = 0; i < have; i++)
+        to[i] = prxi_load(from, type, (size_t)i);
+    for (int i = have; i < d; i++)
+        to[i] = 0.0f;
+}
+
+static PRXI_ALWAYS_INLINE void pack_pair(void *k, void *v, const void *const rows[4], prxi_dtype type, int n, int d)
+{
+    for (int i = 0; i < 2; i++) {
+        pack_rows((float *)k + (size_t)i * (size_t)d, rows[i], type, n, d);
+        pack_rows((float *)v + (size_t)i * (size_t)d, rows[2 + i], type, n, d);
+    }
+}
+
+static void pack_pair_f32(void *k, void *v, const void *const rows[4], int n, int d)
+{
+    pack_pair(k, v, rows, PRXI_F32, n, d);
+}
+
+static void pack_pair_bf16(void *k, void *v, const void *const rows[4], int n, int d)
+{
+    pack_pair(k, v, rows, PRXI_BF16, n, d);
+}
+
+static PRXI_ALWAYS_INLINE void pack_q(float *q, const void *const *rows, prxi_dtype type, int vecs, int n, int d)
+{
+    const size_t width = (size_t)vecs * LANES;
+    for (size_t i = 0; i < width; i++)
+        for (int j = 0; j < d; j++)
+            q[(size_t)j * width + i] = rows[i] && j < n ? prxi_load(rows[i], type, (size_t)j) : 0.0f;
+}
+
+static void pack_q_f32(void *q, const void *const *rows, int vecs, int n, int d)
+{
+    pack_q(q, rows, PRXI_F32, vecs, n, d);
+}
+
+static void pack_q_bf16(void *q, const void *const *rows, int vecs, int n, int d)
+{
+    pack_q(q, rows, PRXI_BF16, vecs, n, d);
+}
+
+static PRXI_ALWAYS_INLINE void scores_n(const prxi_tile *t, const int n)
+{
+    const size_t width = (size_t)n * LANES, d = (size_t)t->d;
+    VEC top[PRXI_TILE_VECS];
+    for (int v = 0; v < n; v++)
+        top[v] = V_SET(-INFINITY);
+    for (int i = 0; i < 2 * t->pairs; i += ROWS) {
+        VEC a[ROWS][PRXI_TILE_VECS];
+        const float *k[ROWS], *q = t->q;
+        for (int r = 0; r < ROWS; r++) {
+            k[r] = (const float *)t->k + ((size_t)t->pair[(i + r) / 2] * 2 + (size_t)(r & 1)) * d;
+            for (int v = 0; v < n; v++)
+                a[r][v] = V_SET(t->bias[i + r]);
+        }
+        for (size_t j = 0; j < d; j++, q += width) {
+            VEC x[PRXI_TILE_VECS];
+            for (int v = 0; v < n; v++)
+                x[v] = V_LOAD(q + v * LANES);
+            for (int r = 0; r < ROWS; r++) {
+                const VEC y = V_SET(k[r][j]);
+                for (int v = 0; v < n; v++)
+                    a[r][v] = V_FMA(y, x[v], a[r][v]);
+            }
+        }
+        float *s = t->s + (size_t)i * width;
+        for (int r = 0; r < ROWS; r++)
+            for (int v = 0; v < n; v++) {
+                V_STORE(s + (size_t)r * width + v * LANES, a[r][v]);
+                top[v] = V_MAX(top[v], a[r][v]);
+            }
+    }
+    for (int v = 0; v < n; v++)
+        V_STORE(t->top + v * LANES, top[v]);
+}
+
+static void scores(const prxi_tile *t)
+{
+    if (t->vecs == 3)
+        scores_n(t, 3);
+    else if (t->vecs == 2)
+        scores_n(t, 2);
+    else
+        scores_n(t, 1);
+}
+
+static void softmax(const prxi_tile *t)
+{
+    const VEC c = V_SET(t->c);
+    const size_t width = (size_t)t->vecs * LANES;
+    for (size_t x = 0; x < width; x += LANES) {
+        const VEC old = V_LOAD(t->m + x);
+        const VEC m = V_MAX(old, V_MUL(V_LOAD(t->top + x), c));
+        const VEC alpha = exp2_neg(V_SUB(old, m));
+        const float *s = t->s + x;
+        float *p = (float *)t->p + x;
+        VEC sum0 = V_SET(0.0f), sum1 = V_SET(0.0f);
+        for (int i = 0; i < t->pairs; i++, s += 2 * width, p += 2 * width) {
+            const VEC p0 = exp2_neg(V_FMSUB(V_LOAD(s), c, m));
+            const VEC p1 = exp2_neg(V_FMSUB(V_LOAD(s + width), c, m));
+            sum0 = V_ADD(sum0, p0);
+            sum1 = V_ADD(sum1, p1);
+            V_STORE(p, p0);
+            V_STORE(p + width, p1);
+        }
+        V_STORE(t->l + x, V_FMA(V_LOAD(t->l + x), alpha, V_ADD(sum0, sum1)));
+        V_STORE(t->m + x, m);
+        V_STORE(t->alpha + x, alpha);
+    }
+}
+
+static PRXI_ALWAYS_INLINE void values_n(const prxi_tile *t, const int n)
+{
+    const size_t width = (size_t)n * LANES, d = (size_t)t->d;
+    for (size_t j = 0; j < d; j += ROWS) {
+        VEC a[ROWS][PRXI_TILE_VECS];
+        float *o = t->o + j * width;
+        const float *p = t->p;
+        for (int r = 0; r < ROWS; r++)
+            for (int v = 0; v < n; v++)
+                a[r][v] = V_MUL(V_LOAD(t->alpha + v * LANES), V_LOAD(o + (size_t)r * width + v * LANES));
+        for (int i = 0; i < 2 * t->pairs; i++, p += width) {
+            const float *row = (const float *)t->v + ((size_t)t->pair[i / 2] * 2 + (size_t)(i & 1)) * d + j;
+            VEC x[PRXI_TILE_VECS];
+            for (int v = 0; v < n; v++)
+                x[v] = V_LOAD(p + v * LANES);
+            for (int r = 0; r < ROWS; r++) {
+                const VEC y = V_SET(row[r]);
+                for (int v = 0; v < n; v++)
+                    a[r][v] = V_FMA(y, x[v], a[r][v]);
+            }
+        }
+        for (int r = 0; r < ROWS; r++)
+            for (int v = 0; v < n; v++)
+                V_STORE(o + (size_t)r * width + v * LANES, a[r][v]);
+    }
+}
+
+static void values(const prxi_tile *t)
+{
+    if (t->vecs == 3)
+        values_n(t, 3);
+    else if (t->vecs == 2)
+        values_n(t, 2);
+    else
+        values_n(t, 1);
+}
+
+static PRXI_ALWAYS_INLINE void finish_as(const prxi_tile *t, void *const *rows, prxi_dtype type, int n)
+{
+    const size_t width = (size_t)t->vecs * LANES;
+    for (size_t x = 0; x < width; x++) {
+        const float inv = t->l[x] != 0.0f ? 1.0f / t->l[x] : 0.0f;
+        for (size_t j = 0; rows[x] && j < (size_t)n; j++)
+            prxi_store(rows[x], type, j, t->o[j * width + x] * inv);
+    }
+}
+
+static void finish_f32(const prxi_tile *t, void *const *rows, int n)
+{
+    finish_as(t, rows, PRXI_F32, n);
+}
+
+static void finish_bf16(const prxi_tile *t, void *const *rows, int n)
+{
+    finish_as(t, rows, PRXI_BF16, n);
+}
+
+#define TILES(type_, name)                                                                        \
+    { .lanes = LANES, .elem = 4, .dtype = type_, .pack_pair = pack_pair_##name, .pack_q = pack_q_##name, \
+      .scores = scores, .softmax = softmax, .values = values, .finish = finish_##name }
+
+static const prxi_tile_ops tiles[PRXI_COMPUTE_DTYPES] = { [PRXI_F32] = TILES(PRXI_F32, f32),
+                                                          [PRXI_BF16] = TILES(PRXI_BF16, bf16) };
+
+static void dense_f32(prxi_stream *s, const prxi_attn_args *a)
+{
+    prxi_attn_tiled_dense(s, a, &tiles[PRXI_F32]);
+}
+
+static void dense_bf16(prxi_stream *s, const prxi_attn_args *a)
+{
+    prxi_attn_tiled_dense(s, a, &tiles[PRXI_BF16]);
+}
+
+static void blocks_f32(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b)
+{
+    prxi_attn_tiled_blocks(s, a, b, &tiles[PRXI_F32]);
+}
+
+static void blocks_bf16(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b)
+{
+    prxi_attn_tiled_blocks(s, a, b, &tiles[PRXI_BF16]);
+}
+
+void INIT(prxi_attn_ops *t)
+{
+    t->dense[PRXI_F32] = dense_f32;
+    t->dense[PRXI_BF16] = dense_bf16;
+    t->blocks[PRXI_F32] = blocks_f32;
+    t->blocks[PRXI_BF16] = blocks_bf16;
+}
