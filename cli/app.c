@@ -100,7 +100,8 @@ int cli_find_data(const char *name, char *path, size_t n)
     char exe[PATH_MAX];
     const ssize_t len = readlink("/proc/self/exe", exe, sizeof exe - 1);
     if (len > 0) {
-        static const char *const beside[] = { "/../share/praxino", "/.." };    /* installed; a build folder in the tree */
+        /* installed; a build folder in the tree */
+        static const char *const beside[] = { "/../share/praxino", "/.." };
         exe[len] = '\0';
         const char *dir = dirname(exe);
         for (int i = 0; i < 2; i++) {
@@ -145,7 +146,8 @@ static int put_text(FILE *f, const char *text)
     int bad = fputs(text, f) == EOF || fputc('\n', f) == EOF;
     bad |= fflush(f) != 0;
     if (f != stdout) {
-        if (!bad && fsync(fileno(f)) != 0 && errno != EINVAL && errno != EROFS)     /* pipes and devices have no fsync */
+        /* pipes and devices have no fsync */
+        if (!bad && fsync(fileno(f)) != 0 && errno != EINVAL && errno != EROFS)
             bad = 1;
         bad |= fclose(f) != 0;
     }

@@ -17,18 +17,20 @@ int cli_error(int code, const char *fmt, ...) CLI_PRINTF(2, 3);
 /* The same for a status of the library: text is the error of the object that failed, may be empty. */
 int cli_fail(int status, const char *text);
 
-/* Opens an engine as --device, --isa, --dtype, --threads, --verbose say. 0 or an exit code; *e must be closed either way. */
+/* Opens an engine as --device, --isa, --dtype, --threads, --verbose say. 0 or an exit code; *e must be closed either
+ * way. */
 int cli_open_engine(prx_engine **e, const cli_args *a);
 
-/* A file that comes with Praxino ("models/tiny", "configs/presets/fast.json"): first that exists below $PRAXINO_DATA, beside
- * the program, or where it was installed. 1 if found. */
+/* A file that comes with Praxino ("models/tiny", "configs/presets/fast.json"): the first that exists below
+ * $PRAXINO_DATA, beside the program, or where it was installed. 1 if found. */
 int cli_find_data(const char *name, char *path, size_t n);
 
 /* 0 if path can be created or replaced, else an exit code after a message that begins with option. */
 int cli_check_writable(const char *option, const char *path);
 /* Writes text and a newline to path through a temporary file and a rename; "-" is stdout. 0 or an exit code. */
 int cli_write_text(const char *option, const char *path, const char *text);
-/* Whole file, "-" is stdin, NUL-terminated, to be freed. More than max bytes, NUL bytes or failure: an exit code after a message. */
+/* Whole file, "-" is stdin, NUL-terminated, to be freed. More than max bytes, NUL bytes or failure: an exit code after
+ * a message. */
 int cli_read_text(const char *option, const char *path, size_t max, char **text, size_t *len);
 
 #endif

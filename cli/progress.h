@@ -1,11 +1,12 @@
-/* Progress on stderr (a bar, plain lines, JSON lines or nothing) and the signals that interrupt a job. One per process. */
+/* Progress on stderr (a bar, plain lines, JSON lines or nothing) and the signals that interrupt a job. One per
+ * process. */
 #ifndef PRX_CLI_PROGRESS_H
 #define PRX_CLI_PROGRESS_H
 
 #include <praxino/praxino.h>
 
-/* mode: "auto", "bar", "json", "none". Starts the thread that redraws and waits for SIGINT, SIGTERM, SIGHUP: call it before
- * anything else starts threads, which inherit the blocked signals. 0, or an exit code after a message. */
+/* mode: "auto", "bar", "json", "none". Starts the thread that redraws and waits for SIGINT, SIGTERM, SIGHUP: call it
+ * before anything else starts threads, which inherit the blocked signals. 0, or an exit code after a message. */
 int progress_start(const char *mode);
 /* The job that a signal cancels; NULL: a signal ends the program at once. */
 void progress_set_job(prx_job *j);

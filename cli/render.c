@@ -17,7 +17,7 @@ static const cli_option options[] = {
     { "Input", 'm', "model", "DIR", NULL, NULL, "model directory in diffusers layout (the built-in model)" },
     { NULL, 'n', "negative", "TEXT", "negative_prompt", NULL, "what the video should not show" },
     { NULL, 0, "prompt-file", "FILE", NULL, NULL, "read the prompt from a file (-: standard input)" },
-    { NULL, 0, "config", "FILE", NULL, NULL, "settings from a preset: a JSON file, or a name of configs/presets; flags win" },
+    { NULL, 0, "config", "FILE", NULL, NULL, "preset: a JSON file, or a name of configs/presets; flags win" },
     { NULL, 0, "latents", "FILE", "latents", NULL, "start from the tensor `latents` of a safetensors file" },
     { NULL, 0, "resume", "FILE", "resume", NULL, "go on from a file of --save-state" },
     { "Video", 'W', "width", "N", "width", NULL, "pixels" },
@@ -25,7 +25,7 @@ static const cli_option options[] = {
     { NULL, 'f', "frames", "N", "frames", NULL, "frames; 4k + 1 for Wan models" },
     { NULL, 0, "fps", "N", "fps", NULL, "frames per second" },
     { "Sampling", 's', "steps", "N", "steps", NULL, "denoising steps" },
-    { NULL, 'g', "guidance", "X", "guidance", NULL, "classifier-free guidance; 1 runs the prompt alone, twice as fast" },
+    { NULL, 'g', "guidance", "X", "guidance", NULL, "classifier-free guidance; 1 runs the prompt alone: half the work" },
     { NULL, 0, "guidance-2", "X", "guidance_2", NULL, "guidance of the low-noise expert (that of the other)" },
     { NULL, 0, "shift", "X", "shift", NULL, "flow shift of the sigmas" },
     { NULL, 0, "scheduler", "NAME", "scheduler", NULL, "unipc, euler, dpmpp (the model's own)" },
@@ -34,7 +34,8 @@ static const cli_option options[] = {
     { NULL, 0, "cache", "NAME", "cache", NULL, "cache policy, see below (none)" },
     { NULL, 0, "schedule", "FILE", "schedule", NULL, "schedule file for a cache policy that replays one" },
     { NULL, 0, "set", "KEY=VALUE", NULL, NULL, "any setting by name, as cache.threshold=0.1; may be repeated" },
-    { "Output", 'o', "output", "FILE", "output", NULL, "mp4, mkv, mov, webm, gif, y4m, %04d.png; -: Y4M (named after the prompt)" },
+    { "Output", 'o', "output", "FILE", "output", NULL,
+      "mp4, mkv, mov, webm, gif, y4m, %04d.png; -: Y4M (named after the prompt)" },
     { NULL, 0, "stats", "FILE", NULL, NULL, "timings and decisions as JSON (-: standard output)" },
     { NULL, 0, "dump", "FILE", "dump", NULL, "embeddings, latents of every step, frames as safetensors" },
     { NULL, 0, "save-state", "FILE", "save_state", NULL, "write a file to --resume from while denoising" },
@@ -209,8 +210,9 @@ static void announce(const render *r)
     char v[10][64], line[800];
     for (int i = 0; i < 10; i++)
         get(r, keys[i], v[i], sizeof v[i]);
-    snprintf(line, sizeof line, "%sx%s, %s frames at %s/s, %s steps of %s, guidance %s, %s attention, cache %s, seed %s",
-             v[0], v[1], v[2], v[3], v[4], v[6], v[5], v[7], v[8], v[9]);
+    snprintf(line, sizeof line,
+             "%sx%s, %s frames at %s/s, %s steps of %s, guidance %s, %s attention, cache %s, seed %s", v[0], v[1],
+             v[2], v[3], v[4], v[6], v[5], v[7], v[8], v[9]);
     progress_note(line);
 }
 
@@ -236,7 +238,8 @@ static void summarize(const render *r, const char *stats)
         if (s >= 0.05)
             used += (size_t)snprintf(parts + used, sizeof parts - used, "%s%s %.1f", used ? ", " : "", names[i], s);
     }
-    snprintf(line, sizeof line, "%s written in %.1f s%s%s%s", r->output, total, used ? " (" : "", parts, used ? ")" : "");
+    snprintf(line, sizeof line, "%s written in %.1f s%s%s%s", r->output, total, used ? " (" : "", parts,
+             used ? ")" : "");
     progress_note(line);
     cJSON_Delete(root);
 }

@@ -33,7 +33,8 @@ int prxi_model_defaults(prxi_ctx *c, const prxi_json *transformer_config, int ex
         const int err = prxi_json_parse(c, &file, e->name, e->text, strlen(e->text));
         if (err < 0)
             return err;
-        const int n = agreement(cJSON_GetObjectItemCaseSensitive(file.root, "match"), transformer_config->root, experts);
+        const cJSON *match = cJSON_GetObjectItemCaseSensitive(file.root, "match");
+        const int n = agreement(match, transformer_config->root, experts);
         prxi_json_close(c, &file);
         if (n > most) {
             most = n;

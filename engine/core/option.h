@@ -5,7 +5,13 @@
 
 #include "ctx.h"
 
-typedef enum prxi_opt_type { PRXI_OPT_INT, PRXI_OPT_DOUBLE, PRXI_OPT_BOOL, PRXI_OPT_CHOICE, PRXI_OPT_STRING } prxi_opt_type;
+typedef enum prxi_opt_type {
+    PRXI_OPT_INT,
+    PRXI_OPT_DOUBLE,
+    PRXI_OPT_BOOL,
+    PRXI_OPT_CHOICE,
+    PRXI_OPT_STRING
+} prxi_opt_type;
 
 typedef struct prxi_option {
     const char *name;        /* without the "attention." / "cache." prefix */

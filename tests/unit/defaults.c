@@ -37,9 +37,9 @@ int main(void)
     prxi_mem_init(&mem, NULL);
     for (const prxi_embedded *e = prxi_model_configs; e->name; e++)
         check_file(e);
-#define WAN(layers, heads, in)                                                                                       \
-    "{\"num_layers\": " #layers ", \"num_attention_heads\": " #heads ", \"attention_head_dim\": 128, \"in_channels\": " #in \
-    ", \"text_dim\": 4096}"
+#define WAN(layers, heads, in)                                                                    \
+    "{\"num_layers\": " #layers ", \"num_attention_heads\": " #heads                                \
+    ", \"attention_head_dim\": 128, \"in_channels\": " #in ", \"text_dim\": 4096}"
     check_match(WAN(30, 12, 16), 1, "wan2.1-t2v-1.3b.json");
     check_match(WAN(40, 40, 16), 1, "wan2.1-t2v-14b.json");
     check_match(WAN(40, 40, 16), 2, "wan2.2-t2v-a14b.json");

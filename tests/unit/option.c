@@ -59,7 +59,8 @@ static void test_refusals(void)
         { "blocks", "8x" },      { "blocks", "8.0" },    { "blocks", "0x8" },       { "threshold", "nan" },
         { "threshold", "inf" },  { "threshold", "-0.1" }, { "threshold", "1.0001" }, { "threshold", "" },
         { "threshold", "0,5" },  { "threshold", "1e999" }, { "verbose", "2" },       { "verbose", "" },
-        { "mode", "tay" },       { "mode", "taylor|newton" }, { "mode", "" },        { "blocks", "99999999999999999999" },
+        { "mode", "tay" },       { "mode", "taylor|newton" }, { "mode", "" },
+        { "blocks", "99999999999999999999" },
     };
     settings s, before;
     memset(&s, 0, sizeof s);
