@@ -1,12 +1,13 @@
-/* Tensor names of the original Wan files -> diffusers names (models.md 1.2). */
+/* Tensor names of the original Wan files, as published beside the paper and used by single-file tools, to the names
+ * of the diffusers layout (models.md section 1.2). */
 #ifndef PRXI_NAMES_H
 #define PRXI_NAMES_H
 
 #include "safetensors.h"
 
-/* 1 when the tensors carry original Wan names (blocks.N.self_attn...). */
-int prxi_wan_is_original(const prxi_tensors *t);
-/* Callback of prxi_tensors_rename: 0 keep, 1 written, negative when out is too small. */
+/* For prxi_tensors_rename. 0: the name stays; > 0: out was written; < 0: it does not fit into n bytes. */
 int prxi_wan_rename(const char *name, char *out, size_t n);
+/* Non-zero when the names are those of the original layout. */
+int prxi_wan_is_original(const prxi_tensors *t);
 
 #endif

@@ -50,7 +50,7 @@ int prxi_tensor_check_finite(prxi_ctx *c, const prxi_tensor *t);
 
 /* ---- writer: tensors in order of the list, to a temporary name, then renamed ---- */
 typedef struct prxi_tensor_out {
-    char name[64];
+    char name[128];
     prxi_dtype dtype;
     int ndim;
     int64_t shape[PRXI_MAX_DIMS];
