@@ -202,12 +202,16 @@ int progress_is_json(void)
 
 /* ---- signals ---- */
 
+/* What was ignored when the program began (nohup, a job in the background of a script) stays ignored. */
 static void own_signals(sigset_t *set)
 {
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
     sigemptyset(set);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGHUP);
+    for (int i = 0; i < 3; i++) {
+        struct sigaction before;
+        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            sigaddset(set, signals[i]);
+    }
 }
 
 /* The first signal asks the job to stop; the second, or one before there is a job, ends the program. Lock held. */
@@ -230,7 +234,7 @@ static void on_signal(int sig)
 
 static void *watch(void *cookie)
 {
-    const struct timespec tick = { 0, 200 * 1000 * 1000 };
+    const struct timespec tick = { 0, 100 * 1000 * 1000 };
     sigset_t set;
     (void)cookie;
     own_signals(&set);
@@ -287,7 +291,6 @@ void progress_stop(void)
     g.stop = 1;
     wipe();
     pthread_mutex_unlock(&g.lock);
-    pthread_kill(g.thread, SIGHUP);      /* wakes it at once */
     pthread_join(g.thread, NULL);
     g.running = 0;
 }

@@ -1,0 +1,73 @@
+# For the tests of the command. $PRAXINO is the command, $PRX_SOURCE the tree; $tmp is a folder that goes away.
+# check NAME CMD... counts, prints only failures; finish prints `N passed, N failed` and exits.
+# shellcheck shell=sh
+set -u
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/praxino-test.XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' HUP INT TERM
+passed=0 failed=0
+PRAXINO_DATA=$PRX_SOURCE
+export PRAXINO_DATA
+size=128            # of the built-in model's clips
+model=$PRX_SOURCE/models/tiny
+# few steps and frames: what is tested here is the command
+# shellcheck disable=SC2034
+quick="--steps 2 --frames 5 --width $size --height $size --seed 7 --threads 2"
+
+skip() { echo "skipped: $*"; exit 77; }
+fail() { echo "FAILED: $*"; failed=$((failed + 1)); }
+pass() { passed=$((passed + 1)); }
+need_model() { [ -f "$model/model_index.json" ] || skip "no built-in model"; }
+
+# What the command said is in $tmp/seen.
+check() {
+    what=$1; shift
+    if "$@" >"$tmp/seen.new" 2>&1; then
+        pass
+    else
+        fail "$what: $*"
+        head -n 5 "$tmp/seen.new"
+    fi
+    mv "$tmp/seen.new" "$tmp/seen"
+}
+
+# expect CODE NAME CMD...: the exit code (output in $tmp/out, $tmp/err), and on 2, 3, 4 exactly one line on stderr that begins with `praxino: `.
+expect() {
+    want=$1 what=$2; shift 2
+    code=0
+    "$@" >"$tmp/out" 2>"$tmp/err" </dev/null || code=$?
+    if [ "$code" != "$want" ]; then
+        fail "$what: exit code $code, not $want: $*"
+        head -n 5 "$tmp/err"
+        return
+    fi
+    case $want in
+    2 | 3 | 4)
+        if [ "$(wc -l <"$tmp/err")" != 1 ] || ! grep -q '^praxino: .*: .*' "$tmp/err"; then
+            fail "$what: not one line 'praxino: what: why':"
+            head -n 5 "$tmp/err"
+            return
+        fi
+        ;;
+    esac
+    pass
+}
+
+# says TEXT NAME: the last message contains a text.
+says() {
+    if grep -qF -- "$1" "$tmp/err"; then pass; else fail "$2: no '$1' in: $(cat "$tmp/err")"; fi
+}
+
+# absent FILE... : nothing stands there, and no temporary file beside it.
+absent() {
+    for f in "$@"; do
+        left=$(find "$(dirname "$f")" -maxdepth 1 -name "$(basename "$f")*" | head -n 3)
+        if [ -z "$left" ]; then pass; else fail "left behind: $left"; fi
+    done
+}
+
+finish() {
+    echo "$passed passed, $failed failed"
+    [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+    exit
+}

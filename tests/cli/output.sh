@@ -1,0 +1,86 @@
+#!/bin/sh
+# What a finished job leaves: names, streams, stats, progress; a full disk leaves nothing.
+. "$PRX_SOURCE/tests/cli/lib.sh"
+need_model
+# shellcheck disable=SC2086
+render() { "$PRAXINO" render "a red ball" $quick "$@"; }
+cd "$tmp" || exit 1
+mkdir clips
+cd clips || exit 1
+
+expect 0 "a name from the prompt" render
+check "it is there" test -s a-red-ball.mp4
+cp a-red-ball.mp4 ../first.mp4
+expect 0 "a second clip" render
+check "it has a name of its own" test -s a-red-ball-2.mp4
+check "the first is untouched" cmp a-red-ball.mp4 ../first.mp4
+expect 0 "an explicit name" render -o x.mp4 --seed 8
+cp x.mp4 ../before.mp4
+expect 0 "is replaced" render -o x.mp4 --seed 9
+check "by the new clip" sh -c '! cmp -s x.mp4 ../before.mp4'
+check "nothing else is left" test "$(find . -type f | wc -l)" = 3
+cd ..
+
+for ext in mkv mov webm gif y4m; do
+    expect 0 ".$ext" render -o "clip.$ext"
+    check ".$ext is there" test -s "clip.$ext"
+done
+expect 0 "pictures" render -o "frame%04d.png"
+check "five of them" test "$(find . -name 'frame*.png' | wc -l)" = 5
+
+expect 0 "a stream" render -o -
+cp out stream.y4m
+check "Y4M on standard output" cmp stream.y4m clip.y4m
+if command -v ffmpeg >/dev/null 2>&1; then
+    "$PRAXINO" render "a red ball" $quick -o - --progress none | ffmpeg -v error -y -i - piped.mkv
+    check "ffmpeg reads the stream" test -s piped.mkv
+fi
+code=0
+{ "$PRAXINO" render "a red ball" $quick -o - --progress none 2>err; echo $? >code; } | head -c 10 >/dev/null
+check "a closed pipe is a failure, not a crash" test "$(cat code)" = 1
+
+expect 0 "stats" render -o s.mp4 --stats stats.json --progress none
+check "progress none is silent" test ! -s err
+check "stats hold the request" grep -q '"request"' stats.json
+check "stats hold the phases" grep -q '"denoise"' stats.json
+expect 0 "JSON progress" render -o s.mp4 --progress json
+check "only JSON" test "$(grep -cv '^{.*}$' err)" = 0
+check "steps are counted" grep -q '"phase": "denoise", "step": 2, "steps": 2' err
+check "the end names the file" grep -q '"done".*s.mp4' err
+expect 0 "a dump" render -o s.mp4 --dump d.safetensors
+check "latents of every step" grep -qa '"latents.002"' d.safetensors
+expect 0 "a plan" render -o never.mp4 --plan
+absent never.mp4
+
+expect 0 "compare with itself" "$PRAXINO" compare clip.y4m clip.y4m
+check "says so" grep -qi identical out
+expect 0 "compare as JSON" "$PRAXINO" compare clip.y4m s.mp4 --json c.json
+check "no infinity" sh -c '! grep -qi inf c.json'
+expect 0 "compare dump and stream" "$PRAXINO" compare d.safetensors clip.y4m
+expect 0 "inspect" "$PRAXINO" inspect "$model"
+expect 0 "inspect as JSON" "$PRAXINO" inspect "$model" --json i.json
+
+# ---- a full disk ----
+
+code=0
+"$PRAXINO" render "a red ball" $quick -o - --progress none >/dev/full 2>err || code=$?
+check "full standard output: $code" test "$code" = 1 -o "$code" = 3
+code=0
+render -o y.mp4 --stats /dev/full >/dev/null 2>err || code=$?
+check "full stats: $code" test "$code" = 1 -o "$code" = 3
+mkdir small
+if unshare -rm sh -c 'mount -t tmpfs -o size=16k none small' 2>/dev/null; then
+    cat >full.sh <<'EOF'
+mount -t tmpfs -o size=16k none small || exit 99
+echo old >small/x.y4m
+code=0
+"$@" -o small/x.y4m || code=$?
+[ "$(cat small/x.y4m)" = old ] || exit 98
+[ "$(ls small)" = x.y4m ] || exit 97
+exit $code
+EOF
+    code=0
+    unshare -rm sh full.sh "$PRAXINO" render "a red ball" $quick --progress none >out 2>err || code=$?
+    check "full disk: $code: $(cat err)" test "$code" = 1 -o "$code" = 3
+fi
+finish
