@@ -31,7 +31,8 @@ check() {
     mv "$tmp/seen.new" "$tmp/seen"
 }
 
-# expect CODE NAME CMD...: the exit code (output in $tmp/out, $tmp/err), and on 2, 3, 4 exactly one line on stderr that begins with `praxino: `.
+# expect CODE NAME CMD...: the exit code (output in $tmp/out, $tmp/err); on 2, 3, 4 exactly one line on stderr that begins
+# with `praxino: `.
 expect() {
     want=$1 what=$2; shift 2
     code=0
