@@ -15,6 +15,7 @@ wash out the rest), so every tensor is drawn again: matrices and convolutions no
 check_reacts() asserts that text, timestep, expert and noise all move the result.
 """
 import argparse
+import contextlib
 import json
 import math
 import pathlib
@@ -79,17 +80,20 @@ CASES = {
         dit=dict(num_attention_heads=1, attention_head_dim=128, num_layers=1, ffn_dim=96, text_dim=16, freq_dim=64),
         text=dict(d_kv=16, num_heads=1, d_ff=40, num_layers=1),
         vae=dict(VAE21, base_dim=2, dim_mult=[1, 2, 4, 4]), scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
-        prompt="two white birds fly over the quiet sea at dawn", negative=None, store=dict(transformer="bf16", text_encoder="bf16", vae="bf16"),
+        prompt="two white birds fly over the quiet sea at dawn", negative=None,
+        store=dict(transformer="bf16", text_encoder="bf16", vae="bf16"),
         width=112, height=16, frames=1, steps=3, guidance=1.0, max_text=24, seed=2),
     # two experts, the second in shards
     "wan22_a14b": dict(
         dit=dict(num_attention_heads=3, attention_head_dim=16, num_layers=2, ffn_dim=80, text_dim=24), experts=2,
         text=dict(d_kv=8, num_heads=3, d_ff=48, num_layers=2), vae=VAE21, scheduler=unipc(12.0), boundary=0.875,
         prompt="snow covers the hill and a fox walks by\uff0c 4k", negative="",
-        width=32, height=64, frames=5, steps=6, guidance=4.0, guidance_2=3.0, max_text=48, seed=5, shard="150KB", store=dict(vae="f16")),
+        width=32, height=64, frames=5, steps=6, guidance=4.0, guidance_2=3.0, max_text=48, seed=5, shard="150KB",
+        store=dict(vae="f16")),
     # a timestep per token, 48 channels, the 16x16x4 VAE
     "wan22_ti2v": dict(
-        dit=dict(num_attention_heads=1, attention_head_dim=64, num_layers=2, ffn_dim=112, text_dim=40, in_channels=48, out_channels=48),
+        dit=dict(num_attention_heads=1, attention_head_dim=64, num_layers=2, ffn_dim=112, text_dim=40, in_channels=48,
+                 out_channels=48),
         text=dict(d_kv=12, num_heads=2, d_ff=64, num_layers=3), vae=VAE22, scheduler=unipc(5.0), expand=True,
         prompt="rain falls on a window while a lamp glows in the dark room", negative="static, worst, ugly",
         width=96, height=64, frames=13, steps=3, guidance=5.0, max_text=64, seed=2**40 + 7,
@@ -140,10 +144,11 @@ def make_tokenizer(folder):
         tmp = pathlib.Path(tmp)
         (tmp / "corpus.txt").write_text(CORPUS * 20)
         (tmp / "rules.tsv").write_text(RULES)
-        sentencepiece.SentencePieceTrainer.train(
-            input=str(tmp / "corpus.txt"), model_prefix=str(tmp / "sp"), vocab_size=240, model_type="unigram", pad_id=0, eos_id=1,
-            bos_id=2, unk_id=3, pad_piece="<pad>", unk_piece="<unk>", normalization_rule_tsv=str(tmp / "rules.tsv"),
-            hard_vocab_limit=False, character_coverage=1.0, num_threads=1, minloglevel=2)
+        with contextlib.chdir(tmp):      # the model keeps the names of its files
+            sentencepiece.SentencePieceTrainer.train(
+                input="corpus.txt", model_prefix="sp", vocab_size=240, model_type="unigram", pad_id=0, eos_id=1, bos_id=2,
+                unk_id=3, pad_piece="<pad>", unk_piece="<unk>", normalization_rule_tsv="rules.tsv",
+                hard_vocab_limit=False, character_coverage=1.0, num_threads=1, minloglevel=2)
         shutil.copy(tmp / "sp.model", tmp / "spiece.model")
         tok = T5TokenizerFast.from_pretrained(str(tmp), extra_ids=0)
         tok.save_pretrained(str(folder))
@@ -253,7 +258,8 @@ def check_reacts(name, pipe, case, truth):
     report["timestep"] = distance(t, call["v"])[0]
     if pipe.transformer_2 is not None:
         with torch.no_grad():
-            v = pipe.transformer_2(hidden_states=call["x"], timestep=call["t"], encoder_hidden_states=call["text"], return_dict=False)[0]
+            v = pipe.transformer_2(hidden_states=call["x"], timestep=call["t"], encoder_hidden_states=call["text"],
+                                   return_dict=False)[0]
         report["expert"] = distance(v, call["v"])[0]
         assert {c["which"] for c in truth["calls"]} == {0, 1}, "both experts must be used"
     f = truth["frames"]
@@ -276,7 +282,8 @@ def bf16_distances(folder, case, truth):
     with torch.no_grad():
         for c in truth["calls"]:
             model = pipe.transformer_2 if c["which"] else pipe.transformer
-            v = model(hidden_states=c["x"].bfloat16(), timestep=c["t"], encoder_hidden_states=c["text"].bfloat16(), return_dict=False)[0]
+            v = model(hidden_states=c["x"].bfloat16(), timestep=c["t"], encoder_hidden_states=c["text"].bfloat16(),
+                      return_dict=False)[0]
             out["v"].append(distance(v.float(), c["v"]))
         out["vae"] = frame_distance(decode(pipe, truth["latents"][-1]), truth["frames"])
     out["frames_vae_f32"] = frame_distance(run(load(folder, torch.bfloat16, torch.float32), case)["frames"], truth["frames"])
@@ -336,7 +343,8 @@ def make(name, case):
                ids=ids(case["prompt"].replace("\uff0c", ",")), frames_stride=stride,
                timesteps=[float(t) for t in pipe.scheduler.timesteps],
                expert=[truth["calls"][n * i]["which"] for i in range(case["steps"])],
-               bf16=json.loads(json.dumps(bf16_distances(folder / "model", case, truth)), parse_float=lambda s: float(f"{float(s):.4g}")))
+               bf16=json.loads(json.dumps(bf16_distances(folder / "model", case, truth)),
+                               parse_float=lambda s: float(f"{float(s):.4g}")))
     if n == 2:
         doc["negative_ids"] = ids(case["negative"])
     (folder / "case.json").write_text(json.dumps(doc, indent=1) + "\n")
