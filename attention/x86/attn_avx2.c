@@ -1,11 +1,11 @@
 /* f32 attention tiles, 8 queries a vector, 4 x 3 register tiles. */
 #include <immintrin.h>
-#include <math.h>
 
 #define INIT prxi_attn_init_avx2
 #define VEC __m256
 #define LANES 8
 #define ROWS 4
+#define EACH_ROW(X) X(0) X(1) X(2) X(3)
 #define V_SET(x) _mm256_set1_ps(x)
 #define V_LOAD(p) _mm256_load_ps(p)
 #define V_STORE(p, x) _mm256_store_ps(p, x)

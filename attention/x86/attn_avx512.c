@@ -1,11 +1,11 @@
 /* f32 attention tiles, 16 queries a vector, 8 x 3 register tiles. */
 #include <immintrin.h>
-#include <math.h>
 
 #define INIT prxi_attn_init_avx512
 #define VEC __m512
 #define LANES 16
 #define ROWS 8
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 #define V_SET(x) _mm512_set1_ps(x)
 #define V_LOAD(p) _mm512_load_ps(p)
 #define V_STORE(p, x) _mm512_store_ps(p, x)

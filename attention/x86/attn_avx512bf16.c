@@ -1,23 +1,28 @@
-/* Attention tiles with vdpbf16ps: products of bf16 pairs, sums in f32. Packed q is [d / 2][queries] pairs of dimensions,
- * packed k plain rows (a pair of dimensions is one broadcast), packed v [key pair][d] pairs of keys, and p pairs of
- * exponentials. Tiles are 8 rows by up to 3 vectors: 24 accumulators, 11 loads for 24 products. */
+/* Attention tiles with vdpbf16ps: products of bf16 pairs, sums in f32. Packed elements of q and k are pairs of dimensions,
+ * those of v and p pairs of keys. */
 #include <immintrin.h>
 #include <math.h>
 
-#include "attention/tile.h"
 #include "attention/x86/transpose512.h"
 
-enum { LANES = 16 };
+#define VEC __m512
+#define LANES 16
+#define ROWS 8
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define V_SET(x) _mm512_set1_ps(x)
+#define V_LOAD(p) _mm512_load_ps(p)
+#define V_STORE(p, x) _mm512_store_ps(p, x)
+#define V_MUL(x, y) _mm512_mul_ps(x, y)
+#define V_MAX(x, y) _mm512_max_ps(x, y)
+#define WORD uint32_t
+#define WVEC __m512bh
+#define W_LOAD(p) ((__m512bh)_mm512_load_si512(p))
+#define W_SET(p) ((__m512bh)_mm512_set1_epi32((int)*(p)))
+#define MAC(acc, x, y) acc = _mm512_dpbf16_ps(acc, y, x)
+#define WORD_DIMS 2
+#define PAIR_STEPS 1
 
-static inline __m512bh as_bf(__m512i v)
-{
-    return (__m512bh)v;
-}
-
-static inline __m512bh pair_of(const uint32_t *p)
-{
-    return as_bf(_mm512_set1_epi32((int)*p));
-}
+#include "attention/x86/tile_tmpl.h"
 
 /* 2^x for x <= 0, clamped at 2^-126; polynomial of degree 4 on [-1/2, 1/2], relative error below 3e-6. */
 static inline __m512 exp2_neg(__m512 x)
@@ -36,13 +41,13 @@ static inline __m512 exp2_neg(__m512 x)
 
 static void pack_pair(void *k, void *v, const void *const rows[4], int n, int d)
 {
-    for (int i = 0; i < 2; i++) {
-        prxi_bf16 *to = (prxi_bf16 *)k + (size_t)i * (size_t)d;
-        const int have = rows[i] ? n : 0;
-        if (have)
-            memcpy(to, rows[i], (size_t)n * 2);
-        memset(to + have, 0, (size_t)(d - have) * 2);
-    }
+    prxi_bf16 *to = k;
+    for (int i = 0; i < d / 2; i++)
+        for (int x = 0; x < 4; x++) {       /* two dimensions of the first key, the same two of the second */
+            const int at = 2 * i + (x & 1);
+            const prxi_bf16 *row = rows[x / 2];
+            to[4 * i + x] = row && at < n ? row[at] : 0;
+        }
     for (int j = 0; j < d; j += LANES) {
         const int left = n - j < LANES ? n - j : LANES;
         const __mmask16 in = left <= 0 ? 0 : (__mmask16)((1u << left) - 1u);
@@ -97,109 +102,6 @@ static void finish(const prxi_tile *t, void *const *rows, int n)
     }
 }
 
-#define DOT(acc, x, y) acc = _mm512_dpbf16_ps(acc, y, x)
-
-/* Rows r of an 8-row tile; X(r) for every row. */
-#define ROWS8(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-
-#define DECL1(r) __m512 a##r = _mm512_set1_ps(b[r]);
-#define DECL2(r) __m512 a##r = _mm512_set1_ps(b[r]), c##r = a##r;
-#define DECL3(r) __m512 a##r = _mm512_set1_ps(b[r]), c##r = a##r, e##r = a##r;
-#define ROWPTR(r) const uint32_t *k##r = k + ((size_t)pair[(r) / 2] * 2 + ((r) & 1)) * (size_t)half;
-#define SCORE1(r) { const __m512bh x = pair_of(k##r + j); DOT(a##r, x, q0); }
-#define SCORE2(r) { const __m512bh x = pair_of(k##r + j); DOT(a##r, x, q0); DOT(c##r, x, q1); }
-#define SCORE3(r)                                                                                 \
-    { const __m512bh x = pair_of(k##r + j); DOT(a##r, x, q0); DOT(c##r, x, q1); DOT(e##r, x, q2); }
-#define KEEP(dst, reg, top)                                                                       \
-    _mm512_store_ps(dst, reg);                                                                    \
-    top = _mm512_max_ps(top, reg);
-#define OUT1(r) KEEP(s + (r) * 16, a##r, t0)
-#define OUT2(r) KEEP(s + (r) * 32, a##r, t0) KEEP(s + (r) * 32 + 16, c##r, t1)
-#define OUT3(r) KEEP(s + (r) * 48, a##r, t0) KEEP(s + (r) * 48 + 16, c##r, t1) KEEP(s + (r) * 48 + 32, e##r, t2)
-#define LOADQ(i) const __m512bh q##i = as_bf(_mm512_load_si512(q + (size_t)j * WIDTH + 16 * (i)));
-
-#define WIDTH 16
-static void scores1(const prxi_tile *t)
-{
-    const uint32_t *q = t->q, *k = t->k;
-    const int half = t->d / 2;
-    float *s = t->s;
-    __m512 t0 = _mm512_set1_ps(-INFINITY);
-    for (int i = 0; i < t->pairs; i += 4, s += 8 * WIDTH) {
-        const int32_t *pair = t->pair + i;
-        const float *b = t->bias + 2 * (size_t)i;
-        ROWS8(ROWPTR)
-        ROWS8(DECL1)
-        for (int j = 0; j < half; j++) {
-            LOADQ(0)
-            ROWS8(SCORE1)
-        }
-        ROWS8(OUT1)
-    }
-    _mm512_store_ps(t->top, t0);
-}
-#undef WIDTH
-
-#define WIDTH 32
-static void scores2(const prxi_tile *t)
-{
-    const uint32_t *q = t->q, *k = t->k;
-    const int half = t->d / 2;
-    float *s = t->s;
-    __m512 t0 = _mm512_set1_ps(-INFINITY), t1 = t0;
-    for (int i = 0; i < t->pairs; i += 4, s += 8 * WIDTH) {
-        const int32_t *pair = t->pair + i;
-        const float *b = t->bias + 2 * (size_t)i;
-        ROWS8(ROWPTR)
-        ROWS8(DECL2)
-        for (int j = 0; j < half; j++) {
-            LOADQ(0)
-            LOADQ(1)
-            ROWS8(SCORE2)
-        }
-        ROWS8(OUT2)
-    }
-    _mm512_store_ps(t->top, t0);
-    _mm512_store_ps(t->top + 16, t1);
-}
-#undef WIDTH
-
-#define WIDTH 48
-static void scores3(const prxi_tile *t)
-{
-    const uint32_t *q = t->q, *k = t->k;
-    const int half = t->d / 2;
-    float *s = t->s;
-    __m512 t0 = _mm512_set1_ps(-INFINITY), t1 = t0, t2 = t0;
-    for (int i = 0; i < t->pairs; i += 4, s += 8 * WIDTH) {
-        const int32_t *pair = t->pair + i;
-        const float *b = t->bias + 2 * (size_t)i;
-        ROWS8(ROWPTR)
-        ROWS8(DECL3)
-        for (int j = 0; j < half; j++) {
-            LOADQ(0)
-            LOADQ(1)
-            LOADQ(2)
-            ROWS8(SCORE3)
-        }
-        ROWS8(OUT3)
-    }
-    _mm512_store_ps(t->top, t0);
-    _mm512_store_ps(t->top + 16, t1);
-    _mm512_store_ps(t->top + 32, t2);
-}
-#undef WIDTH
-
-static void scores(const prxi_tile *t)
-{
-    if (t->vecs == 3)
-        scores3(t);
-    else if (t->vecs == 2)
-        scores2(t);
-    else
-        scores1(t);
-}
-
 static void softmax(const prxi_tile *t)
 {
     static const uint16_t order[32] = { 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
@@ -226,91 +128,6 @@ static void softmax(const prxi_tile *t)
         _mm512_store_ps(t->m + x, m);
         _mm512_store_ps(t->alpha + x, alpha);
     }
-}
-
-#define SCALED(i, r) _mm512_mul_ps(f##i, _mm512_load_ps(o + (size_t)(r) * WIDTH + 16 * (i)))
-#define TAKE1(r) __m512 a##r = SCALED(0, r);
-#define TAKE2(r) __m512 a##r = SCALED(0, r), c##r = SCALED(1, r);
-#define TAKE3(r) __m512 a##r = SCALED(0, r), c##r = SCALED(1, r), e##r = SCALED(2, r);
-#define VALUE1(r) { const __m512bh x = pair_of(v + (r)); DOT(a##r, x, q0); }
-#define VALUE2(r) { const __m512bh x = pair_of(v + (r)); DOT(a##r, x, q0); DOT(c##r, x, q1); }
-#define VALUE3(r)                                                                                 \
-    { const __m512bh x = pair_of(v + (r)); DOT(a##r, x, q0); DOT(c##r, x, q1); DOT(e##r, x, q2); }
-#define GIVE1(r) _mm512_store_ps(o + (r) * 16, a##r);
-#define GIVE2(r) _mm512_store_ps(o + (r) * 32, a##r); _mm512_store_ps(o + (r) * 32 + 16, c##r);
-#define GIVE3(r) GIVE3_(o + (r) * 48, a##r, c##r, e##r)
-#define GIVE3_(dst, x, y, z)                                                                      \
-    _mm512_store_ps(dst, x);                                                                      \
-    _mm512_store_ps((dst) + 16, y);                                                               \
-    _mm512_store_ps((dst) + 32, z);
-#define LOADP(i) const __m512bh q##i = as_bf(_mm512_load_si512(p + (size_t)i_ * WIDTH + 16 * (i)));
-
-#define WIDTH 16
-static void values1(const prxi_tile *t)
-{
-    const uint32_t *p = t->p;
-    const __m512 f0 = _mm512_load_ps(t->alpha);
-    float *o = t->o;
-    for (int j = 0; j < t->d; j += 8, o += 8 * WIDTH) {
-        ROWS8(TAKE1)
-        for (int i_ = 0; i_ < t->pairs; i_++) {
-            const uint32_t *v = (const uint32_t *)t->v + (size_t)t->pair[i_] * (size_t)t->d + j;
-            LOADP(0)
-            ROWS8(VALUE1)
-        }
-        ROWS8(GIVE1)
-    }
-}
-#undef WIDTH
-
-#define WIDTH 32
-static void values2(const prxi_tile *t)
-{
-    const uint32_t *p = t->p;
-    const __m512 f0 = _mm512_load_ps(t->alpha), f1 = _mm512_load_ps(t->alpha + 16);
-    float *o = t->o;
-    for (int j = 0; j < t->d; j += 8, o += 8 * WIDTH) {
-        ROWS8(TAKE2)
-        for (int i_ = 0; i_ < t->pairs; i_++) {
-            const uint32_t *v = (const uint32_t *)t->v + (size_t)t->pair[i_] * (size_t)t->d + j;
-            LOADP(0)
-            LOADP(1)
-            ROWS8(VALUE2)
-        }
-        ROWS8(GIVE2)
-    }
-}
-#undef WIDTH
-
-#define WIDTH 48
-static void values3(const prxi_tile *t)
-{
-    const uint32_t *p = t->p;
-    const __m512 f0 = _mm512_load_ps(t->alpha), f1 = _mm512_load_ps(t->alpha + 16);
-    const __m512 f2 = _mm512_load_ps(t->alpha + 32);
-    float *o = t->o;
-    for (int j = 0; j < t->d; j += 8, o += 8 * WIDTH) {
-        ROWS8(TAKE3)
-        for (int i_ = 0; i_ < t->pairs; i_++) {
-            const uint32_t *v = (const uint32_t *)t->v + (size_t)t->pair[i_] * (size_t)t->d + j;
-            LOADP(0)
-            LOADP(1)
-            LOADP(2)
-            ROWS8(VALUE3)
-        }
-        ROWS8(GIVE3)
-    }
-}
-#undef WIDTH
-
-static void values(const prxi_tile *t)
-{
-    if (t->vecs == 3)
-        values3(t);
-    else if (t->vecs == 2)
-        values2(t);
-    else
-        values1(t);
 }
 
 static const prxi_tile_ops tiles = {

@@ -1,8 +1,18 @@
 /* Attention tiles in f32 with fused multiply-add, compiled once per vector width. The including file defines VEC, LANES,
- * ROWS (rows of a register tile) and the V_ operations. Packed q is [d][queries], packed k and v plain rows, p [key][queries];
- * bf16 inputs are widened while packing. */
-#include "attention/tile.h"
+ * ROWS, EACH_ROW and the V_ operations (tile_tmpl.h). bf16 inputs are widened while packing. */
+#include <math.h>
+
 #include "engine/core/attr.h"
+
+#define WORD float
+#define WVEC VEC
+#define W_LOAD(p) V_LOAD(p)
+#define W_SET(p) V_SET(*(p))
+#define MAC(acc, x, y) acc = V_FMA(x, y, acc)
+#define WORD_DIMS 1
+#define PAIR_STEPS 2
+
+#include "attention/x86/tile_tmpl.h"
 
 /* 2^x for x <= 0, clamped at 2^-126; polynomial of degree 5 on [-1/2, 1/2], relative error below 2e-7. */
 static PRXI_ALWAYS_INLINE VEC exp2_neg(VEC x)
@@ -19,20 +29,26 @@ static PRXI_ALWAYS_INLINE VEC exp2_neg(VEC x)
     return V_ADD_EXPONENT(y, t);
 }
 
-static PRXI_ALWAYS_INLINE void pack_rows(float *to, const void *from, prxi_dtype type, int n, int d)
+static PRXI_ALWAYS_INLINE float element(const void *row, prxi_dtype type, int i, int n)
 {
-    const int have = from ? n : 0;
-    for (int i = 0; i < have; i++)
-        to[i] = prxi_load(from, type, (size_t)i);
-    for (int i = have; i < d; i++)
-        to[i] = 0.0f;
+    return row && i < n ? prxi_load(row, type, (size_t)i) : 0.0f;
 }
 
-static PRXI_ALWAYS_INLINE void pack_pair(void *k, void *v, const void *const rows[4], prxi_dtype type, int n, int d)
+static PRXI_ALWAYS_INLINE void pack_pair(float *PRXI_RESTRICT k, float *PRXI_RESTRICT v, const void *const rows[4],
+                                         prxi_dtype type, int n, int d)
 {
-    for (int i = 0; i < 2; i++) {
-        pack_rows((float *)k + (size_t)i * (size_t)d, rows[i], type, n, d);
-        pack_rows((float *)v + (size_t)i * (size_t)d, rows[2 + i], type, n, d);
+    const int have = n < d ? n : d;
+    for (int i = 0; i < have && rows[0] && rows[1]; i++) {
+        k[2 * i] = prxi_load(rows[0], type, (size_t)i);
+        k[2 * i + 1] = prxi_load(rows[1], type, (size_t)i);
+        v[i] = prxi_load(rows[2], type, (size_t)i);
+        v[d + i] = prxi_load(rows[3], type, (size_t)i);
+    }
+    for (int i = rows[0] && rows[1] ? have : 0; i < d; i++) {
+        k[2 * i] = element(rows[0], type, i, n);
+        k[2 * i + 1] = element(rows[1], type, i, n);
+        v[i] = element(rows[2], type, i, n);
+        v[d + i] = element(rows[3], type, i, n);
     }
 }
 
@@ -51,7 +67,7 @@ static PRXI_ALWAYS_INLINE void pack_q(float *q, const void *const *rows, prxi_dt
     const size_t width = (size_t)vecs * LANES;
     for (size_t i = 0; i < width; i++)
         for (int j = 0; j < d; j++)
-            q[(size_t)j * width + i] = rows[i] && j < n ? prxi_load(rows[i], type, (size_t)j) : 0.0f;
+            q[(size_t)j * width + i] = element(rows[i], type, j, n);
 }
 
 static void pack_q_f32(void *q, const void *const *rows, int vecs, int n, int d)
@@ -62,51 +78,6 @@ static void pack_q_f32(void *q, const void *const *rows, int vecs, int n, int d)
 static void pack_q_bf16(void *q, const void *const *rows, int vecs, int n, int d)
 {
     pack_q(q, rows, PRXI_BF16, vecs, n, d);
-}
-
-static PRXI_ALWAYS_INLINE void scores_n(const prxi_tile *t, const int n)
-{
-    const size_t width = (size_t)n * LANES, d = (size_t)t->d;
-    VEC top[PRXI_TILE_VECS];
-    for (int v = 0; v < n; v++)
-        top[v] = V_SET(-INFINITY);
-    for (int i = 0; i < 2 * t->pairs; i += ROWS) {
-        VEC a[ROWS][PRXI_TILE_VECS];
-        const float *k[ROWS], *q = t->q;
-        for (int r = 0; r < ROWS; r++) {
-            k[r] = (const float *)t->k + ((size_t)t->pair[(i + r) / 2] * 2 + (size_t)(r & 1)) * d;
-            for (int v = 0; v < n; v++)
-                a[r][v] = V_SET(t->bias[i + r]);
-        }
-        for (size_t j = 0; j < d; j++, q += width) {
-            VEC x[PRXI_TILE_VECS];
-            for (int v = 0; v < n; v++)
-                x[v] = V_LOAD(q + v * LANES);
-            for (int r = 0; r < ROWS; r++) {
-                const VEC y = V_SET(k[r][j]);
-                for (int v = 0; v < n; v++)
-                    a[r][v] = V_FMA(y, x[v], a[r][v]);
-            }
-        }
-        float *s = t->s + (size_t)i * width;
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < n; v++) {
-                V_STORE(s + (size_t)r * width + v * LANES, a[r][v]);
-                top[v] = V_MAX(top[v], a[r][v]);
-            }
-    }
-    for (int v = 0; v < n; v++)
-        V_STORE(t->top + v * LANES, top[v]);
-}
-
-static void scores(const prxi_tile *t)
-{
-    if (t->vecs == 3)
-        scores_n(t, 3);
-    else if (t->vecs == 2)
-        scores_n(t, 2);
-    else
-        scores_n(t, 1);
 }
 
 static void softmax(const prxi_tile *t)
@@ -132,43 +103,6 @@ static void softmax(const prxi_tile *t)
         V_STORE(t->m + x, m);
         V_STORE(t->alpha + x, alpha);
     }
-}
-
-static PRXI_ALWAYS_INLINE void values_n(const prxi_tile *t, const int n)
-{
-    const size_t width = (size_t)n * LANES, d = (size_t)t->d;
-    for (size_t j = 0; j < d; j += ROWS) {
-        VEC a[ROWS][PRXI_TILE_VECS];
-        float *o = t->o + j * width;
-        const float *p = t->p;
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < n; v++)
-                a[r][v] = V_MUL(V_LOAD(t->alpha + v * LANES), V_LOAD(o + (size_t)r * width + v * LANES));
-        for (int i = 0; i < 2 * t->pairs; i++, p += width) {
-            const float *row = (const float *)t->v + ((size_t)t->pair[i / 2] * 2 + (size_t)(i & 1)) * d + j;
-            VEC x[PRXI_TILE_VECS];
-            for (int v = 0; v < n; v++)
-                x[v] = V_LOAD(p + v * LANES);
-            for (int r = 0; r < ROWS; r++) {
-                const VEC y = V_SET(row[r]);
-                for (int v = 0; v < n; v++)
-                    a[r][v] = V_FMA(y, x[v], a[r][v]);
-            }
-        }
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < n; v++)
-                V_STORE(o + (size_t)r * width + v * LANES, a[r][v]);
-    }
-}
-
-static void values(const prxi_tile *t)
-{
-    if (t->vecs == 3)
-        values_n(t, 3);
-    else if (t->vecs == 2)
-        values_n(t, 2);
-    else
-        values_n(t, 1);
 }
 
 static PRXI_ALWAYS_INLINE void finish_as(const prxi_tile *t, void *const *rows, prxi_dtype type, int n)
