@@ -1,6 +1,6 @@
 /* The tiled kernel family: one driver (tile.c) walks block lists, an ISA file supplies five tile functions.
  * Scores are kept transposed, [key][query], so that a vector holds queries: the softmax needs no horizontal step,
- * keys are broadcast from plain rows (any list of keys works without repacking), and a key is masked by its row. */
+ * keys are broadcast (any list of keys works without repacking), and a key is masked by its row. */
 #ifndef PRXI_ATTENTION_TILE_H
 #define PRXI_ATTENTION_TILE_H
 
@@ -13,7 +13,8 @@ enum {
 };
 
 /* One tile: `vecs` vectors of queries against `pairs` pairs of keys. d is the head size padded to a multiple of 8 with
- * zeros. A pair is two consecutive packed keys; pair i starts at element i * 2 * d of k and of v. */
+ * zeros. A pair is two consecutive packed keys, in the order that
+ * the tile functions want; pair i starts at element i * 2 * d of k and of v. */
 typedef struct prxi_tile {
     int vecs, d, pairs;
     float c;                /* scale * log2(e): exponentials are powers of two */
