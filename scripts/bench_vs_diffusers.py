@@ -38,6 +38,8 @@ def arguments():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--prompt", default="a red ball bounces on a blue floor")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="further settings of praxino, as --set cache=dbcache")
+    p.add_argument("--diffusers-vae", choices=("f32", "same"), default="f32",
+                   help="dtype of diffusers' VAE; its documentation loads it in f32, which is also the faster one on CPUs (f32)")
     p.add_argument("--no-decode", action="store_true", help="leave out diffusers' decoding")
     p.add_argument("--json", type=pathlib.Path)
     p.add_argument("--markdown", type=pathlib.Path)
@@ -54,6 +56,8 @@ class Diffusers:
         torch.set_num_threads(a.threads)
         self.torch, self.a = torch, a
         self.pipe = WanPipeline.from_pretrained(str(a.model), torch_dtype={"bf16": torch.bfloat16, "f32": torch.float32}[a.dtype])
+        if a.diffusers_vae == "f32":
+            self.pipe.vae.to(torch.float32)
         self.pipe.set_progress_bar_config(disable=True)
 
     def clip(self):
@@ -148,7 +152,7 @@ def main():
             print(f"round {i + 1}: praxino {ours[-1]['steps']} decode {ours[-1]['decode']}, diffusers {other[-1]['steps']} "
                   f"decode {other[-1]['decode']}", file=sys.stderr)
     x, y = ours[0]["latents"].double(), other[0]["latents"].double()
-    keys = ("width", "height", "frames", "steps", "guidance", "rounds", "dtype", "threads", "set")
+    keys = ("width", "height", "frames", "steps", "guidance", "rounds", "dtype", "diffusers_vae", "threads", "set")
     doc = {"model": a.model.name, "request": {k: getattr(a, k) for k in keys}, "machine": processor(),
            "versions": f"praxino {ours[0]['version']}, diffusers {diffusers.__version__}, torch {torch.__version__}",
            "praxino": {**summary(ours), "peak_memory_bytes": ours[0]["peak"]}, "diffusers": summary(other),
