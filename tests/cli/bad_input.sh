@@ -25,7 +25,7 @@ bad "prompt of 1 MB" --prompt-file "$tmp/megabyte"
 bad "prompt file missing" --prompt-file "$tmp/none"
 bad "prompt twice" x --prompt-file "$tmp/latin"
 for setting in width=17 width=0 width=-16 width=abc width=99999999999 height=17 frames=0 frames=-1 frames=2147483648 \
-    frames=99999999999999999999 fps=0 fps=nan steps=0 steps=-3 steps=1e9 guidance=nan guidance=inf guidance=x shift=0 \
+    frames=99999999999999999999 fps=0 fps=nan steps=0 steps=-3 steps=1e9 guidance=nan guidance=inf guidance=x \
     shift=-1 shift=nan scheduler=ddim attention=sparse cache=magic seed=-1.5 seed=x; do
     bad "$setting" x "--${setting%%=*}=${setting#*=}"
     says "${setting%%=*}" "$setting"
@@ -66,7 +66,6 @@ tensor_file "$tmp/latents.safetensors" other F32 '[1,2,2,2]' '[0,32]' 32
 bad "latents under another name" x --latents "$tmp/latents.safetensors"
 bad "state missing" x --resume "$tmp/none.state"
 bad "state of another kind" x --resume "$tmp/latents.safetensors"
-bad "schedule missing" x --schedule "$tmp/none.json"
 
 # ---- model folders ----
 

@@ -12,7 +12,7 @@ for c in render compare inspect bench doctor; do
 done
 "$PRAXINO" render --help >"$tmp/help"
 for o in model negative prompt-file width height frames fps steps guidance shift scheduler seed output config set \
-    attention cache schedule device isa dtype threads progress stats dump latents save-state resume; do
+    attention cache crf device isa dtype threads progress stats dump latents save-state resume; do
     check "--$o is in the help" grep -q -- "--$o " "$tmp/help"
 done
 check "policies are in the help" grep -q "^attention dense: " "$tmp/help"
