@@ -1,7 +1,6 @@
 #!/bin/sh
 # Every malformed input: exit code 2, one clear line, no output file.
 . "$PRX_SOURCE/tests/cli/lib.sh"
-need_model
 out=$tmp/out.mp4
 # shellcheck disable=SC2086
 render() { "$PRAXINO" render $quick -o "$out" "$@"; }

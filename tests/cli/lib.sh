@@ -8,16 +8,17 @@ trap 'exit 1' HUP INT TERM
 passed=0 failed=0
 PRAXINO_DATA=$PRX_SOURCE
 export PRAXINO_DATA
-size=128            # of the built-in model's clips
-model=$PRX_SOURCE/models/tiny
-# few steps and frames: what is tested here is the command
+# a random model of half a megabyte: what is tested here is the command
+model=$PRX_SOURCE/tests/vectors/golden/wan21_unipc/model
+builtin=$PRX_SOURCE/models/tiny
+size=32
 # shellcheck disable=SC2034
-quick="--steps 2 --frames 5 --width $size --height $size --seed 7 --threads 2"
+quick="-m $model --steps 2 --frames 5 --width $size --height $size --seed 7 --threads 2"
 
 skip() { echo "skipped: $*"; exit 77; }
 fail() { echo "FAILED: $*"; failed=$((failed + 1)); }
 pass() { passed=$((passed + 1)); }
-need_model() { [ -f "$model/model_index.json" ] || skip "no built-in model"; }
+need_builtin() { [ -f "$builtin/model_index.json" ] || skip "no built-in model"; }
 
 # What the command said is in $tmp/seen.
 check() {

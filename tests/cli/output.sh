@@ -1,7 +1,6 @@
 #!/bin/sh
 # What a finished job leaves: names, streams, stats, progress; a full disk leaves nothing.
 . "$PRX_SOURCE/tests/cli/lib.sh"
-need_model
 # shellcheck disable=SC2086
 render() { "$PRAXINO" render "a red ball" $quick "$@"; }
 cd "$tmp" || exit 1

@@ -3,7 +3,8 @@
 # pkg-config and through the CMake package, the Python example.
 set -eu
 . "$PRX_SOURCE/tests/cli/lib.sh"
-need_model
+need_builtin
+size=128
 [ "$PRX_SANITIZE" != ON ] || skip "the installed library would need the sanitizer's run-time"
 
 prefix=$tmp/prefix
