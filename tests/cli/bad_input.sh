@@ -68,7 +68,7 @@ bad "state of another kind" x --resume "$tmp/latents.safetensors"
 
 # ---- model folders ----
 
-# A copy of the model in which one file differs; the rest are links.
+# A copy of the model in which a file or two will differ.
 break_model() {
     rm -rf "$tmp/model"
     cp -r "$model" "$tmp/model"
@@ -99,7 +99,7 @@ says "blocks." "missing tensor"
 sed 's/"num_layers": [0-9]*/"num_layers": 1/' "$model/transformer/config.json" >"$tmp/model/transformer/config.json"
 bad_model "unknown tensor"
 says "blocks." "unknown tensor"
-sed 's/"ffn_dim": [0-9]*/"ffn_dim": 64/' "$model/transformer/config.json" >"$tmp/model/transformer/config.json"
+sed 's/"ffn_dim": [0-9]*/"ffn_dim": 96/' "$model/transformer/config.json" >"$tmp/model/transformer/config.json"
 bad_model "wrong shape"
 says "ffn" "wrong shape"
 for value in 0 -1 1e300 '"x"' null 4294967296; do

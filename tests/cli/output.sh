@@ -79,7 +79,7 @@ code=0
 exit $code
 EOF
     code=0
-    unshare -rm sh full.sh "$PRAXINO" render "a red ball" $quick --progress none >out 2>err || code=$?
+    unshare -rm sh full.sh "$PRAXINO" render "a red ball" $quick --frames 33 --progress none >out 2>err || code=$?
     check "full disk: $code: $(cat err)" test "$code" = 1 -o "$code" = 3
 fi
 finish
