@@ -4,10 +4,12 @@
  * rate of their f32 multiply-add (Sapphire Rapids without AMX) this is also the faster way. */
 #include "gemm_kernel.h"
 
+#include "engine/core/attr.h"
+
 #include <math.h>
 
 /* Rows and columns of a task. Per thread: x block 150 x 400, sums 150 x 256, panel 384 x 32 floats, about 450 KiB. */
-enum { MC = 168, NC = 256 };
+enum { MC = 168, NC = 512 };
 
 struct prxi_linear {
     const prxi_gemm_kernel *kernel;
@@ -192,6 +194,8 @@ typedef struct panel_span {
     int64_t row, rows;       /* of x */
     int64_t col, cols;       /* of the panel */
     int64_t k, depth;
+    const unsigned char *next;    /* the packed panel after this one, of as many bytes */
+    size_t next_bytes;
 } panel_span;
 
 /* All row tiles of the block against one panel. sums holds mr x nr floats per tile between the blocks of k. */
@@ -202,8 +206,12 @@ static void run_panel(const linear_job *j, const panel_span *p, const float *a, 
     const int first = p->k == 0, last = p->k + p->depth == l->k;
     const size_t step = first && last ? 0 : (size_t)kernel->mr * (size_t)kernel->nr;
     const size_t out_size = prxi_dtype_size(l->out);
+    const size_t share = p->next_bytes / (size_t)ceil_div(p->rows, kernel->mr) + 1;
+    size_t ahead = 0;
     for (int64_t r = 0; r < p->rows; r += kernel->mr, sums += step) {
         const int rows = (int)min64(kernel->mr, p->rows - r);
+        for (const size_t stop = ahead + share; ahead < stop && ahead < p->next_bytes; ahead += 64)
+            PRXI_PREFETCH(p->next + ahead);
         kernel->tile(rows, p->depth, a + r * PRXI_GEMM_LDA, b, sums, first);
         if (!last)
             continue;
@@ -213,6 +221,12 @@ static void run_panel(const linear_job *j, const panel_span *p, const float *a, 
         };
         kernel->store[l->out](&s);
     }
+}
+
+/* Where the same block of k of the next panel lies; in the last panel, this one again, which costs nothing. */
+static const unsigned char *next_panel(const prxi_linear *l, const unsigned char *packed, int more)
+{
+    return more ? packed + (size_t)(l->k * l->kernel->nr) * prxi_dtype_size(l->compute) : packed;
 }
 
 static void linear_task(void *cookie, int64_t i, int thread)
@@ -231,11 +245,12 @@ static void linear_task(void *cookie, int64_t i, int thread)
         const int64_t depth = min64(PRXI_GEMM_KC, l->k - k);
         copy_x(j, row, rows, k, depth, a);
         for (int64_t c = 0; c < cols0; c += nr) {
-            const panel_span p = { row, rows, col0 + c, min64(nr, cols0 - c), k, depth };
-            const void *packed = l->packed + (size_t)((col0 + c) / nr * l->k * nr + k * nr) * elem;
-            const float *b = packed;
+            const unsigned char *packed = l->packed + (size_t)((col0 + c) / nr * l->k * nr + k * nr) * elem;
+            const panel_span p = { row, rows, col0 + c, min64(nr, cols0 - c), k, depth,
+                                   next_panel(l, packed, c + nr < cols0), (size_t)(depth * nr) * elem };
+            const float *b = (const float *)(const void *)packed;
             if (l->compute == PRXI_BF16) {
-                kernel->widen(depth * nr, packed, wide);
+                kernel->widen(depth * nr, (const prxi_bf16 *)(const void *)packed, wide);
                 b = wide;
             }
             run_panel(j, &p, a, b, (float *)(void *)(base + j->sums_at) + (size_t)(c / nr * tiles * kernel->mr * nr));

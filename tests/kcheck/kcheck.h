@@ -27,7 +27,7 @@ typedef struct kc {
     prxi_ctx ctx;
     prxi_mem mem;
     uint64_t seed, rng;
-    int bench;                      /* time instead of check */
+    int bench, threads;             /* time instead of check, on so many threads (0: all cores) */
     const char *filter;             /* NULL or part of a check's name */
     char name[96];                  /* of the running check */
     int passed, failed;
@@ -192,7 +192,7 @@ static inline void kc_time(kc *k, void (*fn)(void *cookie), void *cookie, double
     }
     qsort(t, (size_t)n, sizeof *t, kc_by_value);
     const double median = t[n / 2];
-    printf("%-44s %-11s %10.2f us", k->name, k->isa_name, median * 1e6);
+    printf("%-44s %-11s %10.2f us (best %10.2f)", k->name, k->isa_name, median * 1e6, t[0] * 1e6);
     if (bytes > 0)
         printf(" %8.2f GB/s", bytes / median * 1e-9);
     if (flops > 0)
@@ -219,7 +219,7 @@ static inline void kc_run_isa(kc *k, uint32_t isa, void (*check)(kc *k))
 
 static inline int kc_usage(void)
 {
-    printf("usage: kcheck [--bench] [--seed N] [--isa ref|avx2|avx512] [part of a name]\n");
+    printf("usage: kcheck [--bench] [--seed N] [--isa ref|avx2|avx512] [--threads N] [part of a name]\n");
     return 2;
 }
 
@@ -232,6 +232,8 @@ static inline int kc_parse(kc *k, int argc, char **argv, const char **isa)
             k->seed = strtoull(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--isa") == 0 && i + 1 < argc)
             *isa = argv[++i];
+        else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
+            k->threads = atoi(argv[++i]);
         else if (argv[i][0] != '-')
             k->filter = argv[i];
         else
@@ -250,7 +252,7 @@ static inline int kc_main(int argc, char **argv, void (*check)(kc *k))
         return kc_usage();
     prxi_mem_init(&k.mem, NULL);
     k.ctx.mem = &k.mem;
-    prxi_stream_init(&k.one, &k.ctx, k.bench ? prxi_cpu_cores() : 1);
+    prxi_stream_init(&k.one, &k.ctx, !k.bench ? 1 : k.threads > 0 ? k.threads : prxi_cpu_cores());
     prxi_stream_init(&k.three, &k.ctx, 3);
     printf("kcheck: seed %llu\n", (unsigned long long)k.seed);
     static const char *const rungs[] = { "ref", "avx2", "avx512" };
