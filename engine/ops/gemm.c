@@ -8,8 +8,10 @@
 
 #include <math.h>
 
-/* Rows and columns of a task. Per thread: x block 150 x 400, sums 150 x 256, panel 384 x 32 floats, about 450 KiB. */
+/* Rows and columns of a task. Per thread: x block 168 x 400, sums 168 x 512, panel 384 x 32 floats: 650 KiB, for L2. */
 enum { MC = 168, NC = 512 };
+enum { MAX_SPLIT = 32, TASK_WORK = 1 << 19 };
+
 
 struct prxi_linear {
     const prxi_gemm_kernel *kernel;
@@ -253,23 +255,27 @@ static void linear_task(void *cookie, int64_t i, int thread)
                 kernel->widen(depth * nr, (const prxi_bf16 *)(const void *)packed, wide);
                 b = wide;
             }
-            run_panel(j, &p, a, b, (float *)(void *)(base + j->sums_at) + (size_t)(c / nr * tiles * kernel->mr * nr));
+            const size_t sums_at = l->k <= PRXI_GEMM_KC ? 0 : (size_t)(c / nr * tiles * kernel->mr * nr);
+            run_panel(j, &p, a, b, (float *)(void *)(base + j->sums_at) + sums_at);
         }
     }
 }
 
-/* Cuts by shape alone. Rows are shared out evenly, in whole tiles. */
+/* Cuts by shape alone. Rows are shared out evenly, in whole tiles; columns are cut finer when there are too few tasks for
+ * the cores, down to about 10 us of work each. */
 static void plan_job(linear_job *j)
 {
     const prxi_gemm_kernel *kernel = j->l->kernel;
-    const int64_t tiles = ceil_div(j->m, kernel->mr);
-    j->mc = ceil_div(tiles, ceil_div(j->m, MC)) * kernel->mr;
-    j->nc = min64(NC, ceil_div(j->l->n, kernel->nr) * kernel->nr);
-    j->n_slabs = ceil_div(j->l->n, j->nc);
-    const size_t row_bytes = PRXI_GEMM_LDA * sizeof(float);
-    j->panel_at = (size_t)j->mc * row_bytes;
+    const int64_t n = j->l->n, tiles = ceil_div(j->m, kernel->mr), blocks = ceil_div(j->m, MC);
+    const int64_t work = min64(MAX_SPLIT, 1 + ((j->m * n) >> 10) * j->l->k / (TASK_WORK >> 10));
+    const int64_t slabs = ceil_div(n, NC), wanted = ceil_div(work, blocks);
+    j->mc = ceil_div(tiles, blocks) * kernel->mr;
+    j->nc = ceil_div(ceil_div(n, slabs > wanted ? slabs : wanted), kernel->nr) * kernel->nr;
+    j->n_slabs = ceil_div(n, j->nc);
+    const size_t sums = j->l->k <= PRXI_GEMM_KC ? (size_t)(kernel->mr * kernel->nr) : (size_t)(j->mc * j->nc);
+    j->panel_at = (size_t)j->mc * PRXI_GEMM_LDA * sizeof(float);
     j->sums_at = j->panel_at + prxi_carve_size((size_t)(PRXI_GEMM_KC * kernel->nr) * sizeof(float));
-    j->scratch_size = prxi_carve_size(j->sums_at + (size_t)(j->mc * j->nc) * sizeof(float));
+    j->scratch_size = prxi_carve_size(j->sums_at + sums * sizeof(float));
 }
 
 void prxi_linear_run(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y,
