@@ -1,0 +1,129 @@
+/* Radial Attention (arXiv 2506.19852): one static block mask for all heads and layers, dense first steps and layers. The
+ * mask belongs to the job and goes with it. */
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "attention/mask.h"
+#include "attention/policies.h"
+
+typedef struct radial {
+    double decay;
+    int block, distance_one, sink, model_type;      /* choice indices */
+    int64_t dense_timesteps, dense_layers;          /* -1: as published */
+    int64_t tokens;
+    prxi_block_list list;
+    void *storage;
+    double density;
+} radial;
+
+enum { SINK_AUTO, SINK_ON, SINK_OFF };
+enum { TYPE_AUTO, TYPE_WAN, TYPE_HUNYUAN };
+
+static const prxi_option options[] = {
+    { "decay", PRXI_OPT_DOUBLE, offsetof(radial, decay), 1e-6, 1e6, NULL, "0.2",
+      "width of the bands away from the diagonal (published: wan 0.2, wan 2.2 0.8, hunyuan 0.95)" },
+    { "block", PRXI_OPT_CHOICE, offsetof(radial, block), 0, 0, "64|128", "128", "tokens of a block" },
+    { "distance_one", PRXI_OPT_CHOICE, offsetof(radial, distance_one), 0, 0, "whole|half", "whole",
+      "what neighbouring frames see of each other; half is the wan rule before 2025-11-11" },
+    { "sink", PRXI_OPT_CHOICE, offsetof(radial, sink), 0, 0, "auto|on|off", "auto",
+      "every frame sees the first; auto: on for wan, off for hunyuan" },
+    { "model_type", PRXI_OPT_CHOICE, offsetof(radial, model_type), 0, 0, "auto|wan|hunyuan", "auto",
+      "whose rule; auto takes the model's" },
+    { "dense_timesteps", PRXI_OPT_INT, offsetof(radial, dense_timesteps), -1, 100000, NULL, "-1",
+      "dense first steps; -1: 12 of 50, scaled" },
+    { "dense_layers", PRXI_OPT_INT, offsetof(radial, dense_layers), -1, 100000, NULL, "-1",
+      "dense first layers; -1: 1 for wan, 0 for hunyuan" },
+    { .name = NULL },
+};
+
+static prxi_radial rule_of(const radial *r, const prxi_attn_env *env)
+{
+    const int hunyuan = r->model_type == TYPE_HUNYUAN
+                        || (r->model_type == TYPE_AUTO && env->family && !strcmp(env->family, "hunyuan"));
+    return (prxi_radial) {
+        .frames = env->frames,
+        .tokens_per_frame = (int64_t)env->grid_h * env->grid_w,
+        .text_tokens = env->text_tokens,
+        .block = r->block ? 128 : 64,
+        .decay = r->decay,
+        .hunyuan = hunyuan,
+        .half = r->distance_one,
+        .sink = r->sink == SINK_AUTO ? !hunyuan : r->sink == SINK_ON,
+    };
+}
+
+static int resolve_warmup(radial *r, prxi_ctx *c, const prxi_attn_env *env, int hunyuan)
+{
+    if (r->dense_timesteps < 0)
+        r->dense_timesteps = (int64_t)(0.24 * env->steps + 0.5);
+    if (r->dense_layers < 0)
+        r->dense_layers = !hunyuan && env->layers > 1;
+    if (r->dense_timesteps > env->steps)
+        return prxi_fail(c, PRX_EINVAL, "attention.dense_timesteps: %lld is more than the %d steps of this run",
+                         (long long)r->dense_timesteps, env->steps);
+    if (r->dense_layers > env->layers)
+        return prxi_fail(c, PRX_EINVAL, "attention.dense_layers: %lld is more than the %d layers of this model",
+                         (long long)r->dense_layers, env->layers);
+    return PRX_OK;
+}
+
+static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_attn_plan *plan)
+{
+    radial *r = priv;
+    const prxi_radial rule = rule_of(r, env);
+    prxi_block_mask mask;
+    int err = resolve_warmup(r, c, env, rule.hunyuan);
+    if (err != PRX_OK || (err = prxi_radial_mask(c, &rule, &mask)) != PRX_OK)
+        return err;
+    prxi_free(c->mem, r->storage);
+    r->storage = NULL;
+    err = prxi_mask_list(c, &mask, &r->list);
+    if (err == PRX_OK) {
+        r->storage = (void *)(uintptr_t)r->list.q_start;
+        r->tokens = mask.tokens;
+        r->density = mask.pair_density;
+        const double sparse = (1.0 - (double)r->dense_timesteps / (env->steps > 0 ? env->steps : 1))
+                              * (1.0 - (double)r->dense_layers / (env->layers > 0 ? env->layers : 1));
+        *plan = (prxi_attn_plan) { .density = 1.0 - sparse * (1.0 - mask.pair_density) };
+        plan->bytes = (2 * (size_t)mask.n + 2 + (size_t)mask.kept) * sizeof(int32_t);
+        snprintf(plan->note, sizeof plan->note, "radial: mask of %d x %d blocks, density %.4f; dense: %lld steps, %lld layers%s",
+                 mask.n, mask.n, mask.pair_density, (long long)r->dense_timesteps, (long long)r->dense_layers,
+                 mask.kept == (int64_t)mask.n * mask.n ? "; the clip is too short: the mask keeps every block" : "");
+    }
+    prxi_mask_close(c, &mask);
+    return err;
+}
+
+static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const prxi_block_list **list,
+                 double *density)
+{
+    const radial *r = priv;
+    *list = NULL;
+    *density = 1.0;
+    if (call->step < r->dense_timesteps || call->layer < r->dense_layers)
+        return;
+    if (call->args.q_len != r->tokens || call->args.kv_len != r->tokens) {
+        prxi_stream_fail(s, PRX_EINVAL, "radial", "the mask was planned for another number of tokens");
+        return;
+    }
+    *list = &r->list;
+    *density = r->density;
+}
+
+static void finish(void *priv, prxi_ctx *c)
+{
+    radial *r = priv;
+    prxi_free(c->mem, r->storage);
+    r->storage = NULL;
+}
+
+const prxi_attn_policy prxi_attn_radial = {
+    .name = "radial",
+    .help = "static mask: bands that narrow with the distance between frames (Radial Attention)",
+    .priv_size = sizeof(radial),
+    .options = options,
+    .plan = make_plan,
+    .select = pick,
+    .close = finish,
+};
