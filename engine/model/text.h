@@ -5,11 +5,14 @@
 #include "engine/core/stream.h"
 #include "engine/kernels.h"
 
+/* Longest prompt, in bytes: far beyond what 512 tokens can take. */
+#define PRXI_MAX_PROMPT 65536
+
 typedef struct prxi_tokenizer prxi_tokenizer;
 int  prxi_tokenizer_open(prxi_ctx *c, prxi_tokenizer **out, const char *dir);      /* MODEL/tokenizer */
 void prxi_tokenizer_close(prxi_ctx *c, prxi_tokenizer **t);
 /* Cleans (models.md 3.4) and tokenises; ids end with eos; more than max - 1 pieces are cut, eos kept. *n = count.
- * Invalid UTF-8 or a NUL: PRX_EINVAL. ids has room for max. */
+ * Invalid UTF-8 or more than PRXI_MAX_PROMPT bytes: PRX_EINVAL. ids has room for max >= 1. */
 int  prxi_tokenizer_encode(prxi_ctx *c, const prxi_tokenizer *t, const char *prompt, int max, int32_t *ids, int *n);
 
 typedef struct prxi_text prxi_text;
