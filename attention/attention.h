@@ -76,6 +76,7 @@ typedef struct prxi_attn_policy {
     const char *name, *help;
     size_t priv_size;                  /* the framework allocates it zeroed and sets option defaults */
     const prxi_option *options;
+    int stateful;                      /* remembers something from step to step: such a run cannot be resumed from a file */
     /* Checks the settings against the model and the clip, builds static lists, fills plan. */
     int (*plan)(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_attn_plan *plan);
     /* Which blocks this call computes: *list = NULL for dense. *density = kept share of query-key pairs. Errors go to the stream. */

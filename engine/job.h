@@ -1,0 +1,132 @@
+/* A job: settings, what was planned from them, and the state of the run. */
+#ifndef PRXI_JOB_H
+#define PRXI_JOB_H
+
+#include "engine/dump.h"
+#include "engine/engine.h"
+#include "video_io/video.h"
+
+typedef struct prxi_settings {
+    int64_t width, height, frames, fps, steps, seed, max_text, save_every, crf;
+    double guidance, guidance_2, shift;         /* guidance_2 < 0: as guidance; shift 0: of the scheduler file */
+    int tiling, keep_weights, old_sigmas;
+    char scheduler[PRXI_OPT_STRING_MAX];        /* "" : of the model */
+    char attention[PRXI_OPT_STRING_MAX], cache[PRXI_OPT_STRING_MAX];
+} prxi_settings;
+
+/* Settings that may be long. */
+typedef enum prxi_text_key {
+    PRXI_TEXT_PROMPT, PRXI_TEXT_NEGATIVE, PRXI_TEXT_OUTPUT, PRXI_TEXT_DUMP, PRXI_TEXT_LATENTS, PRXI_TEXT_SAVE_STATE,
+    PRXI_TEXT_RESUME, PRXI_TEXT_KEYS
+} prxi_text_key;
+
+/* An explicit prx_job_set, in order: what presets must not overrule, and the settings of policies, which are applied when
+ * the policy is known. */
+typedef struct prxi_setting {
+    char *key, *value;
+} prxi_setting;
+
+typedef enum prxi_job_state {
+    PRXI_JOB_SETUP, PRXI_JOB_PLANNED, PRXI_JOB_DENOISE, PRXI_JOB_DECODE, PRXI_JOB_FINISH, PRXI_JOB_DONE, PRXI_JOB_FAILED
+} prxi_job_state;
+
+/* One row of stats. */
+typedef struct prxi_step_stat {
+    float sigma, timestep;
+    double seconds;
+    prxi_cache_report reports[PRXI_BRANCHES];
+} prxi_step_stat;
+
+typedef struct prxi_phases {
+    double load, text, denoise, decode, encode;
+} prxi_phases;
+
+struct prx_job {
+    prx_model *model;
+    prx_engine *engine;
+    prxi_ctx ctx;
+    prxi_stream stream;
+    atomic_int cancel;
+    prxi_job_state state;
+
+    prxi_settings set;
+    char *text[PRXI_TEXT_KEYS];
+    prxi_setting *explicit_set;
+    int n_explicit;
+    float *user_latents;
+    size_t n_user_latents;
+    prx_progress_fn on_progress;
+    void *progress_cookie;
+    prx_frame_fn on_frame;
+    void *frame_cookie;
+
+    /* ---- planned ---- */
+    int branches;
+    prxi_vae_job clip;                     /* latent size */
+    int channels;
+    size_t latent_elems;
+    const prxi_scheduler *scheduler;
+    prxi_sched_config sched_cfg;
+    prxi_sched *sched;
+    int *step_expert, *expert_index;       /* [steps] */
+    int expert_steps[PRXI_EXPERTS];
+    const prxi_attn_policy *attn;
+    void *attn_priv;
+    prxi_attn_plan attn_plan;
+    const prxi_cache_policy *cache;
+    void *cache_priv;
+    prxi_cache_plan cache_plan;
+    size_t plan_bytes;                     /* what is expected to be resident at the worst moment */
+
+    /* ---- running ---- */
+    double started;
+    prxi_phases phases;
+    int step, first_step;                  /* next step; where a resumed run began */
+    prxi_prompt_request prompts[PRXI_BRANCHES];
+    int expert;                            /* whose weights are held; -1 none */
+    const prxi_dit *dit;
+    prxi_dit_run *dit_run;
+    float *latents, *v[PRXI_BRANCHES];
+    prxi_step_stat *stats;                 /* [steps] */
+    double *density;                       /* [steps][branches][layers] */
+    const prxi_vae *vae;
+    prxi_decoder *decoder;
+    int latent_frame, frame;
+    float *rgb;
+    uint8_t *rgb8;
+    prxi_writer *writer;
+    prxi_dump *dump;
+};
+
+double prxi_now(void);                     /* seconds, monotonic */
+
+/* settings.c */
+int  prxi_settings_open(prx_job *j);
+void prxi_settings_close(prx_job *j);
+/* Applies "PREFIX.key" settings to the options of a policy. */
+int  prxi_settings_apply(prx_job *j, const char *prefix, const prxi_option *options, void *priv);
+
+/* plan.c */
+int  prxi_plan(prx_job *j);
+void prxi_unplan(prx_job *j);
+cJSON *prxi_plan_json(const prx_job *j);
+/* Bytes that this process may still take (free memory, cgroup limit); SIZE_MAX when unknown. */
+size_t prxi_memory_available(void);
+
+/* run.c: units of work; 0 or a negative status. */
+int  prxi_run_start(prx_job *j);           /* outputs opened, text, noise */
+int  prxi_run_denoise(prx_job *j);         /* one step */
+int  prxi_run_decode(prx_job *j);          /* one latent frame */
+int  prxi_run_finish(prx_job *j);
+void prxi_run_close(prx_job *j);
+
+/* state.c */
+int  prxi_state_save(prx_job *j);
+int  prxi_state_load(prx_job *j);
+int  prxi_latents_load(prx_job *j);        /* --latents FILE */
+
+/* stats.c */
+cJSON *prxi_stats_json(const prx_job *j);
+cJSON *prxi_request_json(const prx_job *j);    /* every resolved setting */
+
+#endif

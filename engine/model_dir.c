@@ -1,0 +1,402 @@
+/* A model directory: configs read at once, weights when first needed and shared by jobs. */
+#include "engine.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/builtin.h"
+#include "engine/core/json.h"
+#include "engine/weights/safetensors.h"
+
+static int join(prxi_ctx *c, const prx_model *m, const char *part, char path[4096])
+{
+    if (snprintf(path, 4096, "%s/%s", m->dir, part) >= 4096)
+        return prxi_fail(c, PRX_EINVAL, "%s: path too long", m->dir);
+    return PRX_OK;
+}
+
+/* ---- configs ---- */
+
+/* Class names that this engine runs, by component. */
+static int check_class(prxi_ctx *c, const prxi_json *j, const char *component, const char *cls)
+{
+    const cJSON *e = cJSON_GetObjectItemCaseSensitive(j->root, component);
+    const cJSON *name = cJSON_IsArray(e) ? cJSON_GetArrayItem(e, 1) : NULL;
+    if (!name)
+        return prxi_fail(c, PRX_EFORMAT, "%s: %s: missing", j->path, component);
+    if (!cJSON_IsString(name) || strcmp(name->valuestring, cls) != 0)
+        return prxi_fail(c, PRX_EFORMAT, "%s: %s: '%s' is not supported, only %s", j->path, component,
+                         cJSON_IsString(name) ? name->valuestring : "?", cls);
+    return PRX_OK;
+}
+
+static int read_index(prxi_ctx *c, prx_model *m, const prxi_json *j)
+{
+    const char *cls = NULL;
+    int err = prxi_json_str(c, j, "_class_name", &cls);
+    if (err < 0)
+        return err;
+    if (!cls || strcmp(cls, "WanPipeline") != 0)
+        return prxi_fail(c, PRX_EFORMAT, "%s: _class_name: '%s' is not supported, only WanPipeline", j->path,
+                         cls ? cls : "");
+    if ((err = check_class(c, j, "transformer", "WanTransformer3DModel")) < 0 ||
+        (err = check_class(c, j, "vae", "AutoencoderKLWan")) < 0 ||
+        (err = check_class(c, j, "text_encoder", "UMT5EncoderModel")) < 0)
+        return err;
+    const cJSON *second = cJSON_GetObjectItemCaseSensitive(j->root, "transformer_2");
+    m->experts = cJSON_IsArray(second) && cJSON_IsString(cJSON_GetArrayItem(second, 1)) ? 2 : 1;
+    double ratio = NAN;
+    if ((err = prxi_json_num(c, j, "boundary_ratio", &ratio)) < 0)
+        return err;
+    if (m->experts == 2 && !(ratio > 0 && ratio < 1))
+        return prxi_fail(c, PRX_EFORMAT, "%s: boundary_ratio: a number between 0 and 1 expected with two transformers",
+                         j->path);
+    m->boundary = m->experts == 2 ? ratio * 1000.0 : NAN;
+    return PRX_OK;
+}
+
+static int read_scheduler(prxi_ctx *c, prx_model *m)
+{
+    char path[4096];
+    prxi_json j;
+    int err;
+    if ((err = join(c, m, "scheduler/scheduler_config.json", path)) < 0 || (err = prxi_json_open(c, &j, path, 0)) < 0)
+        return err;
+    err = prxi_sched_config_load(c, &j, &m->sched_cfg, &m->scheduler);
+    prxi_json_close(c, &j);
+    return err;
+}
+
+static int read_configs(prxi_ctx *c, prx_model *m)
+{
+    char path[4096];
+    prxi_json j;
+    int err;
+    if ((err = join(c, m, "model_index.json", path)) < 0 || (err = prxi_json_open(c, &j, path, 0)) < 0)
+        return err;
+    err = read_index(c, m, &j);
+    prxi_json_close(c, &j);
+    static const char *const parts[PRXI_EXPERTS] = { "transformer", "transformer_2" };
+    for (int i = 0; i < m->experts && err == PRX_OK; i++)
+        if ((err = join(c, m, parts[i], path)) == PRX_OK)
+            err = prxi_dit_config_load(c, path, &m->dit_cfg[i]);
+    if (err == PRX_OK)
+        err = prxi_vae_config(c, m->dir, &m->vae_info);
+    if (err == PRX_OK)
+        err = read_scheduler(c, m);
+    if (err == PRX_OK && (m->dit_cfg[0].in_channels != m->vae_info.z_dim ||
+                          m->dit_cfg[0].out_channels != m->vae_info.z_dim))
+        err = prxi_fail(c, PRX_EFORMAT, "%s: transformer with %d channels in and %d out, VAE with %d: must be equal", m->dir,
+                        m->dit_cfg[0].in_channels, m->dit_cfg[0].out_channels, m->vae_info.z_dim);
+    return err;
+}
+
+/* ---- defaults ---- */
+
+static int matches(const prx_model *m, const cJSON *match)
+{
+    const prxi_dit_config *d = &m->dit_cfg[0];
+    const struct {
+        const char *key;
+        double value;
+    } facts[] = { { "num_layers", d->layers }, { "num_attention_heads", d->heads },
+                  { "attention_head_dim", d->head_dim }, { "in_channels", d->in_channels },
+                  { "ffn_dim", (double)d->ffn_dim }, { "experts", m->experts },
+                  { "vae_scale_spatial", m->vae_info.scale_spatial } };
+    const cJSON *e;
+    cJSON_ArrayForEach(e, match) {
+        int hit = 0;
+        for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+            hit |= strcmp(e->string, facts[i].key) == 0 && cJSON_IsNumber(e) && e->valuedouble == facts[i].value;
+        if (!hit)
+            return 0;
+    }
+    return 1;
+}
+
+static int take_defaults(prxi_ctx *c, prxi_model_defaults *o, const char *name, cJSON *tree)
+{
+    const prxi_json j = { tree, (char *)(uintptr_t)name };
+    int64_t w = o->width, h = o->height, f = o->frames, fps = o->fps, steps = o->steps;
+    int err;
+    if ((err = prxi_json_int(c, &j, "width", 1, 1 << 16, &w)) < 0 || (err = prxi_json_int(c, &j, "height", 1, 1 << 16, &h)) < 0 ||
+        (err = prxi_json_int(c, &j, "frames", 1, 1 << 20, &f)) < 0 || (err = prxi_json_int(c, &j, "fps", 1, 1000, &fps)) < 0 ||
+        (err = prxi_json_int(c, &j, "steps", 1, 1000, &steps)) < 0 || (err = prxi_json_num(c, &j, "guidance", &o->guidance)) < 0 ||
+        (err = prxi_json_num(c, &j, "guidance_2", &o->guidance_2)) < 0 || (err = prxi_json_num(c, &j, "shift", &o->shift)) < 0)
+        return err;
+    o->width = (int)w, o->height = (int)h, o->frames = (int)f, o->fps = (int)fps, o->steps = (int)steps;
+    return PRX_OK;
+}
+
+int prxi_model_find_defaults(prxi_ctx *c, prx_model *m)
+{
+    /* What diffusers' WanPipeline does when it is told nothing. */
+    m->defaults = (prxi_model_defaults) { 832, 480, 81, 16, 50, 5.0, NAN, NAN };
+    snprintf(m->defaults_name, sizeof m->defaults_name, "diffusers");
+    for (const prxi_builtin *b = prxi_builtin_models; b->name; b++) {
+        prxi_json j;
+        int err = prxi_json_parse(c, &j, b->name, b->text, strlen(b->text));
+        if (err < 0)
+            return err;
+        cJSON *d = cJSON_GetObjectItemCaseSensitive(j.root, "defaults");
+        const int hit = matches(m, cJSON_GetObjectItemCaseSensitive(j.root, "match"));
+        if (hit) {
+            err = take_defaults(c, &m->defaults, b->name, d);
+            snprintf(m->defaults_name, sizeof m->defaults_name, "%s", b->name);
+        }
+        prxi_json_close(c, &j);
+        if (hit || err < 0)
+            return err;
+    }
+    return PRX_OK;
+}
+
+/* ---- open and close ---- */
+
+static void set_name(prx_model *m)
+{
+    size_t n = strlen(m->dir);
+    while (n > 1 && m->dir[n - 1] == '/')
+        n--;
+    size_t start = n;
+    while (start > 0 && m->dir[start - 1] != '/')
+        start--;
+    snprintf(m->name, sizeof m->name, "%.*s", (int)(n - start), m->dir + start);
+}
+
+static int check_dir(prxi_ctx *c, const char *dir)
+{
+    struct stat st;
+    if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode))
+        return prxi_fail(c, PRX_EINVAL, "%s: no such model directory (a folder with model_index.json is expected)", dir);
+    return PRX_OK;
+}
+
+PRX_API int prx_model_open(prx_model **out, prx_engine *e, const char *dir)
+{
+    *out = NULL;
+    prxi_clear(&e->ctx);
+    prx_model *m = prxi_calloc(&e->mem, PRXI_MEM_MISC, 1, sizeof *m);
+    if (!m)
+        return prxi_fail_nomem(&e->ctx, "model", sizeof *m);
+    m->engine = e;
+    prxi_ctx_init(&m->ctx, e);
+    pthread_mutex_init(&m->lock, NULL);
+    m->dir = prxi_strdup(&e->mem, dir);
+    int err = m->dir ? check_dir(&e->ctx, dir) : prxi_fail_nomem(&e->ctx, "model", strlen(dir));
+    if (err == PRX_OK) {
+        set_name(m);
+        err = read_configs(&e->ctx, m);
+    }
+    if (err == PRX_OK)
+        err = prxi_model_find_defaults(&e->ctx, m);
+    if (err < 0)
+        prx_model_close(&m);
+    *out = m;
+    return err;
+}
+
+PRX_API int prx_model_set(prx_model *m, const char *key, const char *value)
+{
+    prxi_clear(&m->engine->ctx);
+    if (strcmp(key, "transformer") != 0)
+        return prxi_fail(&m->engine->ctx, PRX_EINVAL, "%s: unknown model setting; transformer is accepted", key);
+    struct stat st;
+    if (stat(value, &st) != 0 || !S_ISREG(st.st_mode))
+        return prxi_fail(&m->engine->ctx, PRX_EINVAL, "transformer: %s: no such file", value);
+    if (m->experts > 1)
+        return prxi_fail(&m->engine->ctx, PRX_EINVAL, "transformer: %s has two transformers; one file cannot replace them",
+                         m->dir);
+    char *copy = prxi_strdup(&m->engine->mem, value);
+    if (!copy)
+        return prxi_fail_nomem(&m->engine->ctx, "transformer", strlen(value));
+    prxi_free(&m->engine->mem, m->transformer_file);
+    m->transformer_file = copy;
+    return PRX_OK;
+}
+
+PRX_API void prx_model_close(prx_model **mp)
+{
+    if (!mp || !*mp)
+        return;
+    prx_model *m = *mp;
+    *mp = NULL;
+    for (int i = 0; i < PRXI_EXPERTS; i++)
+        prxi_dit_close(&m->ctx, &m->dit[i]);
+    prxi_vae_close(&m->ctx, &m->vae);
+    for (int i = 0; i < PRXI_PROMPTS_KEPT; i++) {
+        prxi_free(&m->engine->mem, m->prompts[i].text);
+        prxi_free(&m->engine->mem, m->prompts[i].rows_data);
+    }
+    pthread_mutex_destroy(&m->lock);
+    prxi_free(&m->engine->mem, m->transformer_file);
+    prxi_free(&m->engine->mem, m->dir);
+    prxi_free(&m->engine->mem, m);
+}
+
+/* ---- parts ---- */
+
+int prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, const prxi_dit **out)
+{
+    char path[4096];
+    *out = NULL;
+    int err = join(c, m, expert ? "transformer_2" : "transformer", path);
+    if (err < 0)
+        return err;
+    pthread_mutex_lock(&m->lock);
+    if (!m->dit[expert])
+        err = prxi_dit_open(c, &m->dit[expert], path, m->transformer_file, &m->engine->kernels, m->engine->dtype);
+    if (err == PRX_OK) {
+        m->dit_users[expert]++;
+        *out = m->dit[expert];
+    }
+    pthread_mutex_unlock(&m->lock);
+    return err;
+}
+
+void prxi_model_release_dit(prx_model *m, int expert, int keep)
+{
+    pthread_mutex_lock(&m->lock);
+    if (--m->dit_users[expert] == 0 && !keep)
+        prxi_dit_close(&m->ctx, &m->dit[expert]);
+    pthread_mutex_unlock(&m->lock);
+}
+
+int prxi_model_acquire_vae(prxi_ctx *c, prx_model *m, const prxi_vae **out)
+{
+    int err = PRX_OK;
+    *out = NULL;
+    pthread_mutex_lock(&m->lock);
+    if (!m->vae)
+        err = prxi_vae_open(c, &m->vae, m->dir, &m->engine->kernels, m->engine->dtype);
+    if (err == PRX_OK) {
+        m->vae_users++;
+        *out = m->vae;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return err;
+}
+
+void prxi_model_release_vae(prx_model *m, int keep)
+{
+    pthread_mutex_lock(&m->lock);
+    if (--m->vae_users == 0 && !keep)
+        prxi_vae_close(&m->ctx, &m->vae);
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* ---- prompts ---- */
+
+static prxi_prompt *find_prompt(prx_model *m, const char *text, int max_text)
+{
+    for (int i = 0; i < PRXI_PROMPTS_KEPT; i++) {
+        prxi_prompt *p = &m->prompts[i];
+        if (p->text && p->max_text == max_text && strcmp(p->text, text) == 0) {
+            p->used = ++m->clock;
+            return p;
+        }
+    }
+    return NULL;
+}
+
+/* Keeps a copy in place of the one unused for longest; without memory it simply is not kept. */
+static void keep_prompt(prx_model *m, const prxi_prompt_request *r, int max_text, size_t bytes)
+{
+    prxi_prompt *p = &m->prompts[0];
+    for (int i = 1; i < PRXI_PROMPTS_KEPT; i++)
+        if (m->prompts[i].used < p->used)
+            p = &m->prompts[i];
+    prxi_free(&m->engine->mem, p->text);
+    prxi_free(&m->engine->mem, p->rows_data);
+    p->text = prxi_strdup(&m->engine->mem, r->text);
+    p->rows_data = prxi_alloc(&m->engine->mem, PRXI_MEM_MISC, bytes);
+    if (!p->text || !p->rows_data) {
+        prxi_free(&m->engine->mem, p->text);
+        prxi_free(&m->engine->mem, p->rows_data);
+        memset(p, 0, sizeof *p);
+        return;
+    }
+    memcpy(p->rows_data, r->out, bytes);
+    p->max_text = max_text;
+    p->rows = r->rows;
+    p->used = ++m->clock;
+}
+
+typedef struct text_parts {
+    prxi_tokenizer *tokenizer;
+    prxi_text *text;
+} text_parts;
+
+static int open_text(prxi_ctx *c, prx_model *m, text_parts *t)
+{
+    char path[4096];
+    int err = join(c, m, "tokenizer", path);
+    if (err == PRX_OK)
+        err = prxi_tokenizer_open(c, &t->tokenizer, path);
+    if (err == PRX_OK)
+        err = join(c, m, "text_encoder", path);
+    if (err == PRX_OK)
+        err = prxi_text_open(c, &t->text, path, &m->engine->kernels, m->engine->dtype);
+    if (err == PRX_OK && prxi_text_dim(t->text) != m->dit_cfg[0].text_dim)
+        err = prxi_fail(c, PRX_EFORMAT, "%s: text encoder of width %d, transformer expects text_dim %lld", m->dir,
+                        prxi_text_dim(t->text), (long long)m->dit_cfg[0].text_dim);
+    return err;
+}
+
+static int encode_one(prxi_ctx *c, prxi_stream *s, prx_model *m, const text_parts *t, int max_text,
+                      prxi_prompt_request *r)
+{
+    const size_t dim = (size_t)m->dit_cfg[0].text_dim;
+    int32_t *ids = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, (size_t)max_text, sizeof *ids);
+    int err = ids ? prxi_tokenizer_encode(c, t->tokenizer, r->text, max_text, ids, &r->rows)
+                  : prxi_fail_nomem(c, "tokens", (size_t)max_text * sizeof *ids);
+    const size_t bytes = (size_t)r->rows * dim * sizeof(float);
+    if (err == PRX_OK && !(r->out = prxi_alloc(c->mem, PRXI_MEM_MISC, bytes)))
+        err = prxi_fail_nomem(c, "text embeddings", bytes);
+    if (err == PRX_OK)
+        err = prxi_text_encode(c, s, t->text, ids, r->rows, r->out);
+    prxi_free(c->mem, ids);
+    if (err == PRX_OK)
+        keep_prompt(m, r, max_text, bytes);
+    return err;
+}
+
+static int embed_locked(prxi_ctx *c, prxi_stream *s, prx_model *m, int max_text, prxi_prompt_request *r, int n)
+{
+    text_parts t = { NULL, NULL };
+    int err = PRX_OK;
+    for (int i = 0; i < n && err == PRX_OK; i++) {
+        const prxi_prompt *kept = find_prompt(m, r[i].text, max_text);
+        if (kept) {
+            const size_t bytes = (size_t)kept->rows * (size_t)m->dit_cfg[0].text_dim * sizeof(float);
+            r[i].rows = kept->rows;
+            r[i].out = prxi_alloc(c->mem, PRXI_MEM_MISC, bytes);
+            if (!r[i].out)
+                err = prxi_fail_nomem(c, "text embeddings", bytes);
+            else
+                memcpy(r[i].out, kept->rows_data, bytes);
+            continue;
+        }
+        if (!t.text)
+            err = open_text(c, m, &t);
+        if (err == PRX_OK)
+            err = encode_one(c, s, m, &t, max_text, &r[i]);
+    }
+    prxi_text_close(c, &t.text);
+    prxi_tokenizer_close(c, &t.tokenizer);
+    return err;
+}
+
+int prxi_model_embed(prxi_ctx *c, prxi_stream *s, prx_model *m, int max_text, prxi_prompt_request *r, int n)
+{
+    pthread_mutex_lock(&m->lock);
+    const int err = embed_locked(c, s, m, max_text, r, n);
+    pthread_mutex_unlock(&m->lock);
+    for (int i = 0; i < n && err < 0; i++) {
+        prxi_free(c->mem, r[i].out);
+        r[i].out = NULL;
+    }
+    return err;
+}

@@ -1,0 +1,280 @@
+/* Plan: every setting checked against model and machine, sizes known, policies prepared, before any weight is read. */
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/core/cpu.h"
+#include "job.h"
+
+/* ---- memory of the machine ---- */
+
+static size_t read_number(const char *path, const char *key)
+{
+    char line[256];
+    unsigned long long v;
+    size_t out = SIZE_MAX;
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return out;
+    while (out == SIZE_MAX && fgets(line, sizeof line, f)) {
+        if (!key && sscanf(line, "%llu", &v) == 1)
+            out = (size_t)v;
+        else if (key && strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), "%llu", &v) == 1)
+            out = (size_t)v * 1024;
+    }
+    fclose(f);
+    return out;
+}
+
+size_t prxi_memory_available(void)
+{
+    const size_t free_now = read_number("/proc/meminfo", "MemAvailable:");
+    const size_t max = read_number("/sys/fs/cgroup/memory.max", NULL);
+    const size_t used = read_number("/sys/fs/cgroup/memory.current", NULL);
+    const size_t group = max != SIZE_MAX && used != SIZE_MAX ? (max > used ? max - used : 0) : SIZE_MAX;
+    return free_now < group ? free_now : group;
+}
+
+/* ---- clip ---- */
+
+static int check_side(prx_job *j, const char *name, int64_t v, int64_t unit)
+{
+    if (v % unit == 0)
+        return PRX_OK;
+    const int64_t low = v / unit * unit;
+    return prxi_fail(&j->ctx, PRX_EINVAL, "%s: %lld: a multiple of %lld expected, such as %lld", name, (long long)v,
+                     (long long)unit, (long long)(low > 0 ? low : unit));
+}
+
+static int plan_clip(prx_job *j)
+{
+    const prxi_vae_info *vae = &j->model->vae_info;
+    const prxi_dit_config *dit = &j->model->dit_cfg[0];
+    int err;
+    if ((err = check_side(j, "width", j->set.width, (int64_t)vae->scale_spatial * dit->patch[2])) < 0 ||
+        (err = check_side(j, "height", j->set.height, (int64_t)vae->scale_spatial * dit->patch[1])) < 0)
+        return err;
+    const int64_t st = vae->scale_temporal, frames = (j->set.frames - 1) / st * st + 1;
+    if (frames != j->set.frames) {
+        prxi_logf(&j->ctx, PRX_LOG_WARN, "frames: %lld is not %lld k + 1; %lld frames are made",
+                  (long long)j->set.frames, (long long)st, (long long)frames);
+        j->set.frames = frames;
+    }
+    j->channels = dit->in_channels;
+    j->clip = (prxi_vae_job) { (int)((frames - 1) / st + 1), (int)(j->set.height / vae->scale_spatial),
+                               (int)(j->set.width / vae->scale_spatial), j->set.tiling };
+    j->latent_elems = (size_t)j->channels * (size_t)j->clip.frames * (size_t)j->clip.height * (size_t)j->clip.width;
+    if (j->latent_elems / (size_t)j->channels > (size_t)INT32_MAX / 4)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "width x height x frames: %lld x %lld x %lld is more than this engine addresses",
+                         (long long)j->set.width, (long long)j->set.height, (long long)frames);
+    if (j->user_latents && j->n_user_latents != j->latent_elems)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "latents: %zu values; %d x %d x %d x %d = %zu expected", j->n_user_latents,
+                         j->channels, j->clip.frames, j->clip.height, j->clip.width, j->latent_elems);
+    return PRX_OK;
+}
+
+static int check_text(prx_job *j)
+{
+    const char *p = j->text[PRXI_TEXT_PROMPT];
+    if (!p || p[strspn(p, " \t\r\n")] == '\0')
+        return prxi_fail(&j->ctx, PRX_EINVAL, "prompt: empty; say what the video shows");
+    return PRX_OK;
+}
+
+/* ---- schedule ---- */
+
+static int plan_experts(prx_job *j)
+{
+    const int steps = (int)j->set.steps;
+    const float *t = prxi_sched_timesteps(j->sched);
+    j->step_expert = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, (size_t)steps, sizeof(int));
+    j->expert_index = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, (size_t)steps, sizeof(int));
+    if (!j->step_expert || !j->expert_index)
+        return prxi_fail_nomem(&j->ctx, "steps", (size_t)steps * sizeof(int));
+    memset(j->expert_steps, 0, sizeof j->expert_steps);
+    for (int i = 0; i < steps; i++) {
+        j->step_expert[i] = j->model->experts == 2 && t[i] < j->model->boundary;
+        j->expert_index[i] = j->expert_steps[j->step_expert[i]]++;
+    }
+    return PRX_OK;
+}
+
+static int plan_schedule(prx_job *j)
+{
+    j->scheduler = *j->set.scheduler ? prxi_scheduler_find(j->set.scheduler) : j->model->scheduler;
+    j->sched_cfg = j->model->sched_cfg;
+    if (j->set.shift > 0)
+        j->sched_cfg.shift = j->set.shift;
+    if (j->set.old_sigmas)
+        j->sched_cfg.old_sigmas = 1;
+    const int err = prxi_sched_open(&j->ctx, &j->sched, j->scheduler, &j->sched_cfg, (int)j->set.steps, j->latent_elems);
+    return err < 0 ? err : plan_experts(j);
+}
+
+/* ---- policies ---- */
+
+static int open_policy(prx_job *j, const char *kind, const prxi_option *options, size_t size, void **priv)
+{
+    *priv = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, 1, size ? size : 1);
+    if (!*priv)
+        return prxi_fail_nomem(&j->ctx, kind, size);
+    int err = options ? prxi_option_defaults(&j->ctx, options, *priv) : PRX_OK;
+    return err < 0 ? err : prxi_settings_apply(j, kind, options, *priv);
+}
+
+static int plan_attention(prx_job *j)
+{
+    const prxi_dit_config *d = &j->model->dit_cfg[0];
+    const int gt = j->clip.frames / d->patch[0], gh = j->clip.height / d->patch[1], gw = j->clip.width / d->patch[2];
+    const prxi_attn_env env = {
+        .layers = d->layers, .heads = d->heads, .head_dim = d->head_dim, .branches = j->branches,
+        .steps = (int)j->set.steps, .frames = gt, .grid_h = gh, .grid_w = gw, .tokens = (int64_t)gt * gh * gw,
+        .family = "wan", .dtype = j->engine->dtype, .isa = j->engine->kernels.isa, .n_threads = j->engine->threads,
+        .seed = (uint64_t)j->set.seed, .timesteps = prxi_sched_timesteps(j->sched), .ops = &j->engine->kernels.attn,
+    };
+    j->attn = prxi_attn_policy_find(j->set.attention);
+    int err = open_policy(j, "attention", j->attn->options, j->attn->priv_size, &j->attn_priv);
+    j->attn_plan = (prxi_attn_plan) { .density = 1.0 };
+    return err < 0 ? err : j->attn->plan(j->attn_priv, &j->ctx, &env, &j->attn_plan);
+}
+
+static int plan_cache(prx_job *j)
+{
+    const prxi_dit_config *d = &j->model->dit_cfg[0];
+    const prxi_cache_env env = {
+        .blocks = d->layers, .branches = j->branches, .steps = (int)j->set.steps,
+        .tokens = (int64_t)(j->clip.frames / d->patch[0]) * (j->clip.height / d->patch[1]) * (j->clip.width / d->patch[2]),
+        .dim = (int64_t)d->heads * d->head_dim, .latent_elems = (int64_t)j->latent_elems, .dtype = j->engine->dtype,
+        .n_threads = j->engine->threads, .experts = j->model->experts, .sigmas = prxi_sched_sigmas(j->sched),
+        .step_expert = j->step_expert, .act = &j->engine->kernels.act, .model = j->model->name,
+    };
+    j->cache = prxi_cache_policy_find(j->set.cache);
+    int err = open_policy(j, "cache", j->cache->options, j->cache->priv_size, &j->cache_priv);
+    j->cache_plan = (prxi_cache_plan) { .computed_steps = -1 };
+    return err < 0 ? err : j->cache->plan(j->cache_priv, &j->ctx, &env, &j->cache_plan);
+}
+
+/* Policies carry state from step to step that a state file does not hold. */
+static int check_resume(prx_job *j)
+{
+    const int stateful = j->cache->at_block || j->cache->begin_step || j->attn->stateful;
+    if (!stateful || (!j->text[PRXI_TEXT_RESUME] && !j->text[PRXI_TEXT_SAVE_STATE]))
+        return PRX_OK;
+    return prxi_fail(&j->ctx, PRX_EINVAL, "%s: not with attention %s and cache %s: what they remember between steps is not saved",
+                     j->text[PRXI_TEXT_RESUME] ? "resume" : "save_state", j->attn->name, j->cache->name);
+}
+
+/* ---- memory ---- */
+
+static size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Weights in the compute dtype; norms and tables in f32 are a rounding error beside them. */
+static size_t dit_weight_bytes(const prx_job *j)
+{
+    return (size_t)j->model->dit_cfg[0].params * prxi_dtype_size(j->engine->dtype);
+}
+
+static size_t denoise_bytes(const prx_job *j)
+{
+    const prxi_dit_clip clip = { j->clip.frames, j->clip.height, j->clip.width, j->branches,
+                                 { (int)j->set.max_text, (int)j->set.max_text }, { NULL, NULL }, (int)j->set.max_text };
+    const size_t run = prxi_dit_run_bytes(&j->model->dit_cfg[0], &clip, j->engine->dtype);
+    const size_t latents = prxi_mul(j->latent_elems * sizeof(float), (size_t)(3 + j->scheduler->state_tensors));
+    return prxi_add(prxi_add(run, latents), prxi_add(j->attn_plan.bytes, j->cache_plan.bytes));
+}
+
+static int plan_memory(prx_job *j)
+{
+    const size_t dit = dit_weight_bytes(j), denoise = denoise_bytes(j);
+    const size_t text = prxi_model_component_bytes(j->model, "text_encoder");
+    const size_t worst = max_size(text, prxi_add(dit, denoise)), have = prxi_memory_available();
+    j->plan_bytes = worst;
+    /* Weights that an earlier job left behind are in the free figure already. */
+    if (worst <= have || j->model->dit[0])
+        return PRX_OK;
+    return prxi_fail(&j->ctx, PRX_ENOMEM,
+                     "memory: %.1f GiB needed (transformer %.1f, activations %.1f, text encoder %.1f before it), %.1f GiB free; "
+                     "a smaller size, fewer frames or --dtype bf16 need less",
+                     (double)worst / 0x1p30, (double)dit / 0x1p30, (double)denoise / 0x1p30, (double)text / 0x1p30,
+                     (double)have / 0x1p30);
+}
+
+/* ---- */
+
+int prxi_plan(prx_job *j)
+{
+    if (j->state != PRXI_JOB_SETUP)
+        return PRX_OK;
+    j->branches = j->set.guidance > 1.0 || (j->model->experts == 2 && j->set.guidance_2 > 1.0) ? 2 : 1;
+    int err;
+    if ((err = check_text(j)) < 0 || (err = plan_clip(j)) < 0 || (err = plan_schedule(j)) < 0 ||
+        (err = plan_attention(j)) < 0 || (err = plan_cache(j)) < 0 || (err = check_resume(j)) < 0 ||
+        (err = plan_memory(j)) < 0) {
+        prxi_unplan(j);
+        return err;
+    }
+    j->state = PRXI_JOB_PLANNED;
+    return PRX_OK;
+}
+
+void prxi_unplan(prx_job *j)
+{
+    if (j->attn_priv && j->attn->close)
+        j->attn->close(j->attn_priv, &j->ctx);
+    if (j->cache_priv && j->cache->close)
+        j->cache->close(j->cache_priv, &j->ctx);
+    prxi_free(j->ctx.mem, j->attn_priv);
+    prxi_free(j->ctx.mem, j->cache_priv);
+    prxi_free(j->ctx.mem, j->step_expert);
+    prxi_free(j->ctx.mem, j->expert_index);
+    prxi_sched_close(&j->ctx, &j->sched);
+    j->attn_priv = j->cache_priv = NULL;
+    j->step_expert = j->expert_index = NULL;
+    if (j->state == PRXI_JOB_PLANNED)
+        j->state = PRXI_JOB_SETUP;
+}
+
+static cJSON *memory_json(const prx_job *j)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "text_encoder_bytes", (double)prxi_model_component_bytes(j->model, "text_encoder"));
+    cJSON_AddNumberToObject(o, "transformer_bytes", (double)dit_weight_bytes(j));
+    cJSON_AddNumberToObject(o, "activation_bytes", (double)denoise_bytes(j));
+    cJSON_AddNumberToObject(o, "attention_policy_bytes", (double)j->attn_plan.bytes);
+    cJSON_AddNumberToObject(o, "cache_policy_bytes", (double)j->cache_plan.bytes);
+    cJSON_AddNumberToObject(o, "vae_bytes", (double)prxi_model_component_bytes(j->model, "vae"));
+    cJSON_AddNumberToObject(o, "peak_bytes", (double)j->plan_bytes);
+    const size_t have = prxi_memory_available();
+    if (have != SIZE_MAX)
+        cJSON_AddNumberToObject(o, "available_bytes", (double)have);
+    return o;
+}
+
+cJSON *prxi_plan_json(const prx_job *j)
+{
+    const prxi_dit_config *d = &j->model->dit_cfg[0];
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddItemToObject(o, "request", prxi_request_json(j));
+    cJSON_AddNumberToObject(o, "tokens", (double)j->clip.frames / d->patch[0] * (j->clip.height / d->patch[1]) *
+                                             (j->clip.width / d->patch[2]));
+    cJSON_AddNumberToObject(o, "branches", j->branches);
+    if (j->model->experts == 2) {
+        cJSON_AddNumberToObject(o, "high_noise_steps", j->expert_steps[0]);
+        cJSON_AddNumberToObject(o, "low_noise_steps", j->expert_steps[1]);
+    }
+    if (!isnan(j->attn_plan.density))
+        cJSON_AddNumberToObject(o, "attention_density", j->attn_plan.density);
+    if (*j->attn_plan.note)
+        cJSON_AddStringToObject(o, "attention_note", j->attn_plan.note);
+    if (j->cache_plan.computed_steps >= 0)
+        cJSON_AddNumberToObject(o, "computed_steps", j->cache_plan.computed_steps);
+    if (*j->cache_plan.note)
+        cJSON_AddStringToObject(o, "cache_note", j->cache_plan.note);
+    cJSON_AddItemToObject(o, "memory", memory_json(j));
+    return o;
+}

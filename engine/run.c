@@ -1,0 +1,333 @@
+/* The run of a job: text, the only sampler loop, decoding into the outputs. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/core/rng.h"
+#include "job.h"
+
+double prxi_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int check_cancel(prx_job *j)
+{
+    return atomic_load(&j->cancel) ? prxi_fail(&j->ctx, PRX_ECANCELED, "cancelled") : PRX_OK;
+}
+
+/* ---- start ---- */
+
+static int open_writer(prx_job *j)
+{
+    const char *path = j->text[PRXI_TEXT_OUTPUT];
+    if (!path || !*path)
+        return PRX_OK;
+    cJSON *request = prxi_request_json(j);
+    char *comment = request ? cJSON_PrintUnformatted(request) : NULL;
+    cJSON_Delete(request);
+    if (!comment)
+        return prxi_fail_nomem(&j->ctx, "comment tag", 0);
+    const prxi_video_spec spec = { (int)j->set.width, (int)j->set.height, (int)j->set.fps, 1, j->set.frames, comment,
+                                   (int)j->set.crf };
+    const int err = prxi_writer_open(&j->ctx, &j->writer, NULL, path, &spec);
+    cJSON_free(comment);
+    return err;
+}
+
+static int open_dump(prx_job *j)
+{
+    const char *path = j->text[PRXI_TEXT_DUMP];
+    if (!path || !*path)
+        return PRX_OK;
+    const int steps = (int)j->set.steps, n = steps + 4;
+    prxi_tensor_out *list = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, (size_t)n, sizeof *list);
+    if (!list)
+        return prxi_fail_nomem(&j->ctx, "dump", (size_t)n * sizeof *list);
+    const int64_t dim = j->model->dit_cfg[0].text_dim;
+    int k = 0;
+    list[k++] = (prxi_tensor_out) { "prompt_embeds", PRXI_F32, 3, { 1, j->set.max_text, dim }, NULL };
+    if (j->branches == 2)
+        list[k++] = (prxi_tensor_out) { "negative_prompt_embeds", PRXI_F32, 3, { 1, j->set.max_text, dim }, NULL };
+    for (int i = 0; i <= steps; i++, k++) {
+        list[k] = (prxi_tensor_out) { "", PRXI_F32, 5, { 1, j->channels, j->clip.frames, j->clip.height, j->clip.width },
+                                      NULL };
+        snprintf(list[k].name, sizeof list[k].name, "latents.%03d", i);
+    }
+    list[k++] = (prxi_tensor_out) { "frames", PRXI_U8, 4, { j->set.frames, j->set.height, j->set.width, 3 }, NULL };
+    const int err = prxi_dump_open(&j->ctx, &j->dump, path, list, k);
+    prxi_free(j->ctx.mem, list);
+    return err;
+}
+
+static int dump_text(prx_job *j)
+{
+    static const char *const names[PRXI_BRANCHES] = { "prompt_embeds", "negative_prompt_embeds" };
+    const size_t row = (size_t)j->model->dit_cfg[0].text_dim * sizeof(float);
+    int err = PRX_OK;
+    for (int b = 0; j->dump && b < j->branches && err == PRX_OK; b++)
+        err = prxi_dump_write(&j->ctx, j->dump, names[b], 0, j->prompts[b].out, (size_t)j->prompts[b].rows * row);
+    return err;
+}
+
+static int dump_latents(prx_job *j, int index)
+{
+    char name[32];
+    if (!j->dump)
+        return PRX_OK;
+    snprintf(name, sizeof name, "latents.%03d", index);
+    return prxi_dump_write(&j->ctx, j->dump, name, 0, j->latents, j->latent_elems * sizeof(float));
+}
+
+static int alloc_latents(prx_job *j)
+{
+    const size_t bytes = j->latent_elems * sizeof(float), steps = (size_t)j->set.steps;
+    j->latents = prxi_alloc(j->ctx.mem, PRXI_MEM_ACTIVATIONS, bytes);
+    for (int b = 0; b < j->branches; b++)
+        j->v[b] = prxi_alloc(j->ctx.mem, PRXI_MEM_ACTIVATIONS, bytes);
+    j->stats = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, steps, sizeof *j->stats);
+    j->density = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, steps * (size_t)j->branches,
+                             (size_t)j->model->dit_cfg[0].layers * sizeof *j->density);
+    if (!j->latents || !j->v[0] || (j->branches == 2 && !j->v[1]) || !j->stats || !j->density)
+        return prxi_fail_nomem(&j->ctx, "latents", 3 * bytes);
+    return PRX_OK;
+}
+
+static void first_noise(prx_job *j)
+{
+    prxi_rng rng;
+    prxi_rng_seed(&rng, (uint64_t)j->set.seed);
+    prxi_rng_normal(&rng, j->latents, j->latent_elems);
+}
+
+static int start_latents(prx_job *j)
+{
+    if (j->text[PRXI_TEXT_RESUME])
+        return prxi_state_load(j);
+    if (j->user_latents)
+        memcpy(j->latents, j->user_latents, j->latent_elems * sizeof(float));
+    else if (j->text[PRXI_TEXT_LATENTS])
+        return prxi_latents_load(j);
+    else
+        first_noise(j);
+    return dump_latents(j, 0);
+}
+
+static int embed_prompts(prx_job *j)
+{
+    const double t = prxi_now();
+    j->prompts[0].text = j->text[PRXI_TEXT_PROMPT];
+    j->prompts[1].text = j->text[PRXI_TEXT_NEGATIVE] ? j->text[PRXI_TEXT_NEGATIVE] : "";
+    int err = prxi_model_embed(&j->ctx, &j->stream, j->model, (int)j->set.max_text, j->prompts, j->branches);
+    j->phases.text = prxi_now() - t;
+    return err < 0 ? err : dump_text(j);
+}
+
+/* Outputs first: a path that cannot be written is told before any work. */
+int prxi_run_start(prx_job *j)
+{
+    int err;
+    j->expert = -1;
+    if ((err = open_writer(j)) < 0 || (err = open_dump(j)) < 0 || (err = alloc_latents(j)) < 0 ||
+        (err = start_latents(j)) < 0 || (err = embed_prompts(j)) < 0 || (err = check_cancel(j)) < 0)
+        return err;
+    return PRX_OK;
+}
+
+/* ---- denoise ---- */
+
+static void drop_dit(prx_job *j, int keep)
+{
+    prxi_dit_run_close(&j->ctx, &j->dit_run);
+    if (j->expert >= 0 && j->dit)
+        prxi_model_release_dit(j->model, j->expert, keep);
+    j->dit = NULL;
+    j->expert = -1;
+}
+
+/* Two experts are never held at once: each is as large as the model. */
+static int use_expert(prx_job *j, int expert)
+{
+    if (j->expert == expert)
+        return PRX_OK;
+    const double t = prxi_now();
+    drop_dit(j, 0);
+    prxi_dit_clip clip = { j->clip.frames, j->clip.height, j->clip.width, j->branches, { 0 }, { NULL },
+                           (int)j->set.max_text };
+    for (int b = 0; b < j->branches; b++) {
+        clip.text_len[b] = j->prompts[b].rows;
+        clip.text[b] = j->prompts[b].out;
+    }
+    int err = prxi_model_acquire_dit(&j->ctx, j->model, expert, &j->dit);
+    if (err == PRX_OK) {
+        j->expert = expert;
+        err = prxi_dit_run_open(&j->ctx, &j->stream, &j->dit_run, j->dit, &clip);
+    }
+    j->phases.load += prxi_now() - t;
+    return err;
+}
+
+/* v[0] = uncond + guidance (cond - uncond), in f32. */
+static void guide(const prx_job *j, float guidance)
+{
+    float *cond = j->v[0];
+    const float *uncond = j->v[1];
+    for (size_t i = 0; j->branches == 2 && i < j->latent_elems; i++)
+        cond[i] = uncond[i] + guidance * (cond[i] - uncond[i]);
+}
+
+static int check_finite(prx_job *j, const float *x, const char *what)
+{
+    for (size_t i = 0; i < j->latent_elems; i++)
+        if (!isfinite(x[i]))
+            return prxi_fail(&j->ctx, PRX_ENUMERIC, "step %d: %s is not finite (value %zu); try --dtype f32", j->step + 1,
+                             what, i);
+    return PRX_OK;
+}
+
+static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
+{
+    const size_t rows = (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers;
+    double *density = j->density + (size_t)j->step * rows;
+    for (size_t i = 0; i < rows; i++)
+        density[i] = NAN;
+    const prxi_dit_hooks hooks = { j->attn, j->attn_priv, j->cache, j->cache_priv, stat->reports, density };
+    prxi_dit_forward(&j->stream, j->dit_run, st, j->latents, &hooks, j->v);
+    int err = prxi_stream_error(&j->stream);
+    if (err < 0 || (err = check_cancel(j)) < 0)
+        return err;
+    const double g = st->expert && j->set.guidance_2 >= 0 ? j->set.guidance_2 : j->set.guidance;
+    guide(j, (float)g);
+    if ((err = check_finite(j, j->v[0], "the network's output")) < 0)
+        return err;
+    if (j->cache->end_step)
+        j->cache->end_step(j->cache_priv, &j->stream, st, j->v[0]);
+    return prxi_stream_error(&j->stream);
+}
+
+/* One step of the only sampler loop in the project. */
+int prxi_run_denoise(prx_job *j)
+{
+    const int i = j->step, expert = j->step_expert[i];
+    int err = use_expert(j, expert);
+    if (err < 0)
+        return err;
+    const double t = prxi_now();
+    const float *sigmas = prxi_sched_sigmas(j->sched);
+    const prxi_step st = { i, (int)j->set.steps, sigmas[i], sigmas[i + 1], prxi_sched_timesteps(j->sched)[i], expert,
+                           j->expert_index[i], j->expert_steps[expert] };
+    prxi_step_stat *stat = &j->stats[i];
+    for (int b = 0; b < j->branches; b++)
+        stat->reports[b] = (prxi_cache_report) { .reason = "no cache", .diff = NAN };
+    stat->sigma = st.sigma;
+    stat->timestep = st.timestep;
+    if (!j->cache->begin_step || !j->cache->begin_step(j->cache_priv, &j->stream, &st, j->v[0], stat->reports))
+        err = run_network(j, &st, stat);
+    if (err == PRX_OK)
+        err = prxi_stream_error(&j->stream);
+    if (err < 0)
+        return err;
+    prxi_sched_step(j->sched, i, j->v[0], j->latents);
+    stat->seconds = prxi_now() - t;
+    j->phases.denoise += stat->seconds;
+    j->step++;
+    if ((err = check_finite(j, j->latents, "the latents")) < 0 || (err = dump_latents(j, j->step)) < 0)
+        return err;
+    const int last = j->step == (int)j->set.steps;
+    if (j->text[PRXI_TEXT_SAVE_STATE] && (last || (j->step - j->first_step) % j->set.save_every == 0))
+        err = prxi_state_save(j);
+    return err;
+}
+
+/* ---- decode ---- */
+
+static int start_decode(prx_job *j)
+{
+    const double t = prxi_now();
+    const size_t pixels = (size_t)j->set.width * (size_t)j->set.height * 3;
+    const size_t n = pixels * (size_t)j->model->vae_info.scale_temporal;
+    drop_dit(j, j->set.keep_weights && j->model->experts == 1);
+    j->rgb = prxi_alloc(j->ctx.mem, PRXI_MEM_FRAMES, n * sizeof(float));
+    j->rgb8 = prxi_alloc(j->ctx.mem, PRXI_MEM_FRAMES, pixels);
+    if (!j->rgb || !j->rgb8)
+        return prxi_fail_nomem(&j->ctx, "frames", n * sizeof(float));
+    int err = prxi_model_acquire_vae(&j->ctx, j->model, &j->vae);
+    if (err == PRX_OK)
+        err = prxi_decoder_open(&j->ctx, &j->decoder, j->vae, &j->clip);
+    j->phases.load += prxi_now() - t;
+    return err;
+}
+
+static int emit_frame(prx_job *j, const float *rgb)
+{
+    const size_t pixels = (size_t)j->set.width * (size_t)j->set.height * 3;
+    const double t = prxi_now();
+    int err = PRX_OK;
+    prxi_rgb_to_u8(rgb, pixels, j->rgb8);
+    if (j->writer)
+        err = prxi_writer_frame(&j->ctx, j->writer, j->rgb8);
+    if (err == PRX_OK && j->dump)
+        err = prxi_dump_write(&j->ctx, j->dump, "frames", (size_t)j->frame * pixels, j->rgb8, pixels);
+    if (err == PRX_OK && j->on_frame) {
+        const int stop = j->on_frame(j->frame_cookie, j->frame, j->rgb8, (int)j->set.width, (int)j->set.height);
+        if (stop < 0)
+            err = prxi_fail(&j->ctx, stop, "frame %d: the receiver stopped the job", j->frame);
+    }
+    j->frame++;
+    j->phases.encode += prxi_now() - t;
+    return err;
+}
+
+int prxi_run_decode(prx_job *j)
+{
+    int n = 0, err = j->decoder ? PRX_OK : start_decode(j);
+    if (err < 0)
+        return err;
+    const double t = prxi_now();
+    err = prxi_decoder_next(&j->ctx, &j->stream, j->decoder, j->latents, j->latent_frame, j->rgb, &n);
+    j->phases.decode += prxi_now() - t;
+    if (err < 0 || (err = prxi_stream_error(&j->stream)) < 0)
+        return err;
+    const size_t pixels = (size_t)j->set.width * (size_t)j->set.height * 3;
+    for (int i = 0; i < n && err == PRX_OK; i++)
+        err = emit_frame(j, j->rgb + (size_t)i * pixels);
+    j->latent_frame++;
+    return err < 0 ? err : check_cancel(j);
+}
+
+/* ---- end ---- */
+
+int prxi_run_finish(prx_job *j)
+{
+    const double t = prxi_now();
+    int err = PRX_OK;
+    if (j->writer)
+        err = prxi_writer_finish(&j->ctx, j->writer);
+    if (err == PRX_OK && j->dump)
+        err = prxi_dump_finish(&j->ctx, j->dump);
+    j->phases.encode += prxi_now() - t;
+    return err;
+}
+
+void prxi_run_close(prx_job *j)
+{
+    prxi_writer_close(&j->ctx, &j->writer);
+    prxi_dump_close(&j->ctx, &j->dump);
+    prxi_decoder_close(&j->ctx, &j->decoder);
+    if (j->vae)
+        prxi_model_release_vae(j->model, j->set.keep_weights);
+    j->vae = NULL;
+    drop_dit(j, j->set.keep_weights && j->model->experts == 1);
+    for (int b = 0; b < PRXI_BRANCHES; b++) {
+        prxi_free(j->ctx.mem, j->prompts[b].out);
+        prxi_free(j->ctx.mem, j->v[b]);
+    }
+    prxi_free(j->ctx.mem, j->latents);
+    prxi_free(j->ctx.mem, j->stats);
+    prxi_free(j->ctx.mem, j->density);
+    prxi_free(j->ctx.mem, j->rgb);
+    prxi_free(j->ctx.mem, j->rgb8);
+}

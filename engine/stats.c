@@ -1,0 +1,169 @@
+/* Stats and the resolved request as JSON (DESIGN.md section 6). */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "engine/core/cpu.h"
+#include "job.h"
+
+static const char *const branch_name[PRXI_BRANCHES] = { "cond", "uncond" };
+
+static void add_number_or_null(cJSON *o, const char *key, double v)
+{
+    if (isfinite(v))
+        cJSON_AddNumberToObject(o, key, v);
+    else
+        cJSON_AddNullToObject(o, key);
+}
+
+static cJSON *options_json(const prxi_option *options, const void *priv)
+{
+    cJSON *o = cJSON_CreateObject();
+    char buf[PRXI_OPT_STRING_MAX + 64];
+    for (; options && options->name && priv; options++)
+        if (prxi_option_get(options, priv, options->name, buf, sizeof buf) == PRX_OK)
+            cJSON_AddStringToObject(o, options->name, buf);
+    return o;
+}
+
+static void add_text(cJSON *o, const prx_job *j, prxi_text_key key, const char *name)
+{
+    if (j->text[key])
+        cJSON_AddStringToObject(o, name, j->text[key]);
+}
+
+cJSON *prxi_request_json(const prx_job *j)
+{
+    const prxi_settings *s = &j->set;
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "model", j->model->name);
+    add_text(o, j, PRXI_TEXT_PROMPT, "prompt");
+    cJSON_AddStringToObject(o, "negative_prompt", j->text[PRXI_TEXT_NEGATIVE] ? j->text[PRXI_TEXT_NEGATIVE] : "");
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {
+        { "width", (double)s->width },       { "height", (double)s->height }, { "frames", (double)s->frames },
+        { "fps", (double)s->fps },           { "steps", (double)s->steps },   { "guidance", s->guidance },
+        { "guidance_2", s->guidance_2 >= 0 ? s->guidance_2 : s->guidance },   { "shift", j->sched_cfg.shift },
+        { "max_text", (double)s->max_text },
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        cJSON_AddNumberToObject(o, numbers[i].name, numbers[i].value);
+    char seed[32];      /* beyond 2^53 a JSON number would lose digits */
+    snprintf(seed, sizeof seed, "%lld", (long long)s->seed);
+    cJSON_AddRawToObject(o, "seed", seed);
+    cJSON_AddStringToObject(o, "scheduler", j->scheduler ? j->scheduler->name : s->scheduler);
+    cJSON_AddBoolToObject(o, "old_sigmas", s->old_sigmas);
+    cJSON_AddStringToObject(o, "attention", s->attention);
+    cJSON_AddItemToObject(o, "attention_options", options_json(j->attn ? j->attn->options : NULL, j->attn_priv));
+    cJSON_AddStringToObject(o, "cache", s->cache);
+    cJSON_AddItemToObject(o, "cache_options", options_json(j->cache ? j->cache->options : NULL, j->cache_priv));
+    cJSON_AddBoolToObject(o, "vae_tiling", s->tiling);
+    add_text(o, j, PRXI_TEXT_LATENTS, "latents");
+    cJSON_AddStringToObject(o, "device", "cpu");
+    cJSON_AddStringToObject(o, "dtype", prxi_dtype_name(j->engine->dtype));
+    cJSON_AddStringToObject(o, "isa", prxi_cpu_name(j->engine->kernels.isa));
+    return o;
+}
+
+/* Mean over the layers where attention ran; NaN when none did. */
+static double mean_density(const prx_job *j, int step, int branch, cJSON *layers)
+{
+    const int n = j->model->dit_cfg[0].layers;
+    const double *row = j->density + ((size_t)step * (size_t)j->branches + (size_t)branch) * (size_t)n;
+    double sum = 0;
+    int count = 0;
+    for (int l = 0; l < n; l++) {
+        if (isfinite(row[l]))
+            sum += row[l], count++;
+        if (layers)
+            cJSON_AddItemToArray(layers, isfinite(row[l]) ? cJSON_CreateNumber(row[l]) : cJSON_CreateNull());
+    }
+    return count ? sum / count : NAN;
+}
+
+static cJSON *branch_json(const prx_job *j, int step, int branch)
+{
+    const prxi_cache_report *r = &j->stats[step].reports[branch];
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "branch", branch_name[branch]);
+    cJSON_AddStringToObject(o, "decision", r->cached ? "cached" : "computed");
+    cJSON_AddStringToObject(o, "reason", r->reason ? r->reason : "");
+    add_number_or_null(o, "diff", r->diff);
+    cJSON_AddNumberToObject(o, "blocks_computed", r->blocks_computed);
+    cJSON *layers = strcmp(j->attn->name, "dense") != 0 ? cJSON_CreateArray() : NULL;
+    add_number_or_null(o, "attention_density", mean_density(j, step, branch, layers));
+    if (layers)
+        cJSON_AddItemToObject(o, "attention_density_layers", layers);
+    return o;
+}
+
+static cJSON *steps_json(const prx_job *j, int *computed, double *density)
+{
+    cJSON *steps = cJSON_CreateArray();
+    double sum = 0;
+    int rows = 0;
+    *computed = 0;
+    for (int i = j->first_step; i < j->step; i++) {
+        cJSON *o = cJSON_CreateObject(), *branches = NULL;
+        int any = 0;
+        cJSON_AddNumberToObject(o, "index", i);
+        cJSON_AddNumberToObject(o, "sigma", j->stats[i].sigma);
+        cJSON_AddNumberToObject(o, "timestep", j->stats[i].timestep);
+        cJSON_AddNumberToObject(o, "seconds", j->stats[i].seconds);
+        branches = cJSON_AddArrayToObject(o, "branches");
+        for (int b = 0; b < j->branches; b++) {
+            const double d = mean_density(j, i, b, NULL);
+            if (isfinite(d))
+                sum += d, rows++;
+            any |= !j->stats[i].reports[b].cached;
+            cJSON_AddItemToArray(branches, branch_json(j, i, b));
+        }
+        *computed += any;
+        cJSON_AddItemToArray(steps, o);
+    }
+    *density = rows ? sum / rows : NAN;
+    return steps;
+}
+
+static cJSON *phases_json(const prxi_phases *p)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "load", p->load);
+    cJSON_AddNumberToObject(o, "text", p->text);
+    cJSON_AddNumberToObject(o, "denoise", p->denoise);
+    cJSON_AddNumberToObject(o, "decode", p->decode);
+    cJSON_AddNumberToObject(o, "encode", p->encode);
+    return o;
+}
+
+cJSON *prxi_stats_json(const prx_job *j)
+{
+    const prxi_dit_config *d = &j->model->dit_cfg[0];
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "praxino", PRX_VERSION);
+    cJSON_AddItemToObject(o, "request", prxi_request_json(j));
+    cJSON *model = cJSON_AddObjectToObject(o, "model");
+    cJSON_AddStringToObject(model, "name", j->model->name);
+    cJSON_AddNumberToObject(model, "parameters", (double)d->params);
+    cJSON_AddNumberToObject(model, "layers", d->layers);
+    cJSON_AddNumberToObject(model, "experts", j->model->experts);
+    cJSON *device = cJSON_AddObjectToObject(o, "device");
+    cJSON_AddStringToObject(device, "kind", "cpu");
+    cJSON_AddStringToObject(device, "isa", prxi_cpu_name(j->engine->kernels.isa));
+    cJSON_AddStringToObject(device, "dtype", prxi_dtype_name(j->engine->dtype));
+    cJSON_AddNumberToObject(device, "threads", j->engine->threads);
+    cJSON_AddItemToObject(o, "phases", phases_json(&j->phases));
+    int computed = 0;
+    double density = NAN;
+    cJSON_AddItemToObject(o, "steps", steps_json(j, &computed, &density));
+    cJSON_AddNumberToObject(o, "computed_steps", computed);
+    add_number_or_null(o, "attention_density", density);
+    cJSON_AddNumberToObject(o, "peak_memory_bytes", (double)usage.ru_maxrss * 1024.0);
+    cJSON_AddNumberToObject(o, "peak_allocated_bytes", (double)atomic_load(&j->engine->mem.peak));
+    return o;
+}
