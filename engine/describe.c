@@ -173,7 +173,7 @@ static cJSON *dit_json(const prxi_dit_config *d)
 
 static cJSON *defaults_json(const prx_model *m)
 {
-    const prxi_model_defaults *d = &m->defaults;
+    const prxi_clip_defaults *d = &m->defaults;
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "from", m->defaults_name);
     cJSON_AddNumberToObject(o, "width", d->width);

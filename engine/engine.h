@@ -20,10 +20,10 @@ struct prx_engine {
 };
 
 /* What a clip of this model looks like when the user says nothing; from configs/models/. */
-typedef struct prxi_model_defaults {
+typedef struct prxi_clip_defaults {
     int width, height, frames, fps, steps;
     double guidance, guidance_2, shift;     /* guidance_2 and shift: NaN = follow guidance / the scheduler file */
-} prxi_model_defaults;
+} prxi_clip_defaults;
 
 enum { PRXI_EXPERTS = 2, PRXI_PROMPTS_KEPT = 16 };
 
@@ -47,7 +47,7 @@ struct prx_model {
     prxi_vae_info vae_info;                 /* mean, std NULL */
     const prxi_scheduler *scheduler;
     prxi_sched_config sched_cfg;
-    prxi_model_defaults defaults;
+    prxi_clip_defaults defaults;
     char defaults_name[64];                 /* which entry of configs/models/ they come from */
 
     pthread_mutex_t lock;                   /* guards everything below */
@@ -74,9 +74,6 @@ typedef struct prxi_prompt_request {
 int prxi_model_embed(prxi_ctx *c, prxi_stream *s, prx_model *m, int max_text, prxi_prompt_request *r, int n);
 /* Bytes on disk of a component's weights (0 when absent). */
 size_t prxi_model_component_bytes(const prx_model *m, const char *component);
-/* Defaults from the built-in configs/models/ whose "match" fits. */
-int prxi_model_find_defaults(prxi_ctx *c, prx_model *m);
-
 /* Takes a job's ctx and starts from the engine's. */
 void prxi_ctx_init(prxi_ctx *c, prx_engine *e);
 /* cJSON tree to a text that prx_text_free frees; takes and deletes the tree. NULL tree: out of memory. */

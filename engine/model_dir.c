@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "engine/builtin.h"
 #include "engine/core/json.h"
+#include "engine/defaults.h"
 #include "engine/weights/safetensors.h"
 
 static int join(prxi_ctx *c, const prx_model *m, const char *part, char path[4096])
@@ -95,62 +95,42 @@ static int read_configs(prxi_ctx *c, prx_model *m)
 
 /* ---- defaults ---- */
 
-static int matches(const prx_model *m, const cJSON *match)
+static int take_defaults(prxi_ctx *c, prxi_clip_defaults *o, const prxi_json *file)
 {
-    const prxi_dit_config *d = &m->dit_cfg[0];
-    const struct {
-        const char *key;
-        double value;
-    } facts[] = { { "num_layers", d->layers }, { "num_attention_heads", d->heads },
-                  { "attention_head_dim", d->head_dim }, { "in_channels", d->in_channels },
-                  { "ffn_dim", (double)d->ffn_dim }, { "experts", m->experts },
-                  { "vae_scale_spatial", m->vae_info.scale_spatial } };
-    const cJSON *e;
-    cJSON_ArrayForEach(e, match) {
-        int hit = 0;
-        for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
-            hit |= strcmp(e->string, facts[i].key) == 0 && cJSON_IsNumber(e) && e->valuedouble == facts[i].value;
-        if (!hit)
-            return 0;
-    }
-    return 1;
-}
-
-static int take_defaults(prxi_ctx *c, prxi_model_defaults *o, const char *name, cJSON *tree)
-{
-    const prxi_json j = { tree, (char *)(uintptr_t)name };
+    const prxi_json j = { cJSON_GetObjectItemCaseSensitive(file->root, "defaults"), file->path };
     int64_t w = o->width, h = o->height, f = o->frames, fps = o->fps, steps = o->steps;
     int err;
-    if ((err = prxi_json_int(c, &j, "width", 1, 1 << 16, &w)) < 0 || (err = prxi_json_int(c, &j, "height", 1, 1 << 16, &h)) < 0 ||
-        (err = prxi_json_int(c, &j, "frames", 1, 1 << 20, &f)) < 0 || (err = prxi_json_int(c, &j, "fps", 1, 1000, &fps)) < 0 ||
-        (err = prxi_json_int(c, &j, "steps", 1, 1000, &steps)) < 0 || (err = prxi_json_num(c, &j, "guidance", &o->guidance)) < 0 ||
-        (err = prxi_json_num(c, &j, "guidance_2", &o->guidance_2)) < 0 || (err = prxi_json_num(c, &j, "shift", &o->shift)) < 0)
+    if ((err = prxi_json_int(c, &j, "width", 1, 1 << 16, &w)) < 0 ||
+        (err = prxi_json_int(c, &j, "height", 1, 1 << 16, &h)) < 0 ||
+        (err = prxi_json_int(c, &j, "frames", 1, 1 << 20, &f)) < 0 ||
+        (err = prxi_json_int(c, &j, "fps", 1, 1000, &fps)) < 0 ||
+        (err = prxi_json_int(c, &j, "steps", 1, 1000, &steps)) < 0 ||
+        (err = prxi_json_num(c, &j, "guidance", &o->guidance)) < 0 ||
+        (err = prxi_json_num(c, &j, "guidance_2", &o->guidance_2)) < 0 ||
+        (err = prxi_json_num(c, &j, "shift", &o->shift)) < 0)
         return err;
     o->width = (int)w, o->height = (int)h, o->frames = (int)f, o->fps = (int)fps, o->steps = (int)steps;
     return PRX_OK;
 }
 
-int prxi_model_find_defaults(prxi_ctx *c, prx_model *m)
+static int find_defaults(prxi_ctx *c, prx_model *m)
 {
+    char path[4096];
+    prxi_json config, file;
     /* What diffusers' WanPipeline does when it is told nothing. */
-    m->defaults = (prxi_model_defaults) { 832, 480, 81, 16, 50, 5.0, NAN, NAN };
+    m->defaults = (prxi_clip_defaults) { 832, 480, 81, 16, 50, 5.0, NAN, NAN };
     snprintf(m->defaults_name, sizeof m->defaults_name, "diffusers");
-    for (const prxi_builtin *b = prxi_builtin_models; b->name; b++) {
-        prxi_json j;
-        int err = prxi_json_parse(c, &j, b->name, b->text, strlen(b->text));
-        if (err < 0)
-            return err;
-        cJSON *d = cJSON_GetObjectItemCaseSensitive(j.root, "defaults");
-        const int hit = matches(m, cJSON_GetObjectItemCaseSensitive(j.root, "match"));
-        if (hit) {
-            err = take_defaults(c, &m->defaults, b->name, d);
-            snprintf(m->defaults_name, sizeof m->defaults_name, "%s", b->name);
-        }
-        prxi_json_close(c, &j);
-        if (hit || err < 0)
-            return err;
-    }
-    return PRX_OK;
+    int err = join(c, m, "transformer/config.json", path);
+    if (err < 0 || (err = prxi_json_open(c, &config, path, 0)) < 0)
+        return err;
+    err = prxi_model_defaults(c, &config, m->experts, &file);
+    prxi_json_close(c, &config);
+    if (err < 0 || !file.root)
+        return err;
+    err = take_defaults(c, &m->defaults, &file);
+    snprintf(m->defaults_name, sizeof m->defaults_name, "%s", file.path);
+    prxi_json_close(c, &file);
+    return err;
 }
 
 /* ---- open and close ---- */
@@ -191,7 +171,7 @@ PRX_API int prx_model_open(prx_model **out, prx_engine *e, const char *dir)
         err = read_configs(&e->ctx, m);
     }
     if (err == PRX_OK)
-        err = prxi_model_find_defaults(&e->ctx, m);
+        err = find_defaults(&e->ctx, m);
     if (err < 0)
         prx_model_close(&m);
     *out = m;

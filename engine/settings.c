@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/builtin.h"
 #include "engine/core/json.h"
 #include "engine/core/option.h"
 #include "job.h"
@@ -45,7 +44,7 @@ static const struct {
 int prxi_settings_open(prx_job *j)
 {
     const int err = prxi_option_defaults(&j->ctx, job_options, &j->set);
-    const prxi_model_defaults *d = &j->model->defaults;
+    const prxi_clip_defaults *d = &j->model->defaults;
     j->set.width = d->width, j->set.height = d->height, j->set.frames = d->frames;
     j->set.fps = d->fps, j->set.steps = d->steps, j->set.guidance = d->guidance;
     if (!isnan(d->guidance_2))
@@ -300,14 +299,7 @@ PRX_API int prx_job_load_config(prx_job *j, const char *path, int keep)
 {
     prxi_json tree;
     prxi_clear(&j->ctx);
-    int err = PRX_OK, found = 0;
-    for (const prxi_builtin *b = prxi_builtin_presets; b->name && !found; b++)
-        if (strcmp(b->name, path) == 0) {
-            err = prxi_json_parse(&j->ctx, &tree, b->name, b->text, strlen(b->text));
-            found = 1;
-        }
-    if (!found)
-        err = prxi_json_open(&j->ctx, &tree, path, 1 << 20);
+    int err = prxi_json_open(&j->ctx, &tree, path, 1 << 20);
     if (err < 0)
         return err;
     err = load_object(j, path, tree.root, "", keep);
