@@ -1,10 +1,7 @@
 /* Calibrators against caching.md's streams: TaylorSeer as published, Newton's exactness for polynomials up to its order. */
-#include "tests/test.h"
-
-#include <cjson/cJSON.h>
+#include "tests/vectors.h"
 
 #include "caching/forecast.h"
-#include "tests/files.h"
 
 static prxi_mem mem;
 static prxi_ctx ctx = { .mem = &mem };
@@ -25,21 +22,11 @@ static double truth(const char *name, double t)
     return pow(1.25, t);
 }
 
-static const char *text(const cJSON *o, const char *key)
-{
-    return cJSON_GetObjectItemCaseSensitive(o, key)->valuestring;
-}
-
-static double number(const cJSON *o, const char *key)
-{
-    return cJSON_GetObjectItemCaseSensitive(o, key)->valuedouble;
-}
-
 /* Runs one stream in f64 and compares every prediction with a column of the vectors, to 1e-9 relative. */
 static void check_case(const cJSON *c, const char *schedule, prxi_forecast_kind kind, const char *column)
 {
-    const char *name = text(c, "function");
-    const int order = (int)number(c, "order");
+    const char *name = vec_str(c, "function");
+    const int order = (int)vec_num(c, "order");
     prxi_forecast f;
     REQUIRE(prxi_forecast_open(&ctx, &f, kind, order, PRXI_ELEM_F64, 3) == PRX_OK, "open");
     const cJSON *p = cJSON_GetObjectItemCaseSensitive(c, "predictions")->child;
@@ -50,9 +37,9 @@ static void check_case(const cJSON *c, const char *schedule, prxi_forecast_kind 
             prxi_forecast_update(&stream, &f, step, step, PRXI_ELEM_F64, y, NULL);
             continue;
         }
-        REQUIRE(p && (int)number(p, "step") == step, "%s: prediction of step %d", name, step);
+        REQUIRE(p && (int)vec_num(p, "step") == step, "%s: prediction of step %d", name, step);
         prxi_forecast_apply(&stream, &f, step, step, PRXI_ELEM_F64, got, 0);
-        const double want = number(p, column), tol = 1e-9 * (1 + fabs(want));
+        const double want = vec_num(p, column), tol = 1e-9 * (1 + fabs(want));
         CHECK(fabs(got[0] - want) <= tol && fabs(got[1] + want) <= tol && fabs(got[2] - 2 * want) <= 2 * tol,
               "%s order %d step %d %s: %.12g, expected %.12g", name, order, step, column, got[0], want);
         p = p->next;
@@ -118,22 +105,18 @@ int main(void)
 {
     prxi_mem_init(&mem, NULL);
     prxi_stream_init(&stream, &ctx, 1);
-    size_t n;
-    char *json = test_read_file(PRX_SOURCE_DIR "/tests/vectors/caching/cache_taylorseer.json", &n);
-    cJSON *root = cJSON_ParseWithLength(json, n);
-    REQUIRE(root, "vectors");
+    cJSON *root = vectors_load("caching/cache_taylorseer.json");
     const cJSON *schedules = cJSON_GetObjectItemCaseSensitive(root, "schedules"), *c;
     int cases = 0;
     cJSON_ArrayForEach(c, cJSON_GetObjectItemCaseSensitive(root, "cases"))
     {
-        const char *schedule = text(schedules, text(c, "schedule"));
+        const char *schedule = vec_str(schedules, vec_str(c, "schedule"));
         check_case(c, schedule, PRXI_FORECAST_TAYLOR, "taylorseer");
         check_case(c, schedule, PRXI_FORECAST_NEWTON, "newton");
         cases++;
     }
     CHECK(cases == 50, "%d cases", cases);
     cJSON_Delete(root);
-    free(json);
     check_newton_exact(PRXI_ELEM_F64, 1e-9);
     /* Divided differences in f32 lose about order digits' worth: nodes 0.05 apart, orders up to 4. */
     check_newton_exact(PRXI_ELEM_F32, 2e-2);

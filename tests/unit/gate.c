@@ -1,8 +1,6 @@
 /* DBCache's gate against the published decisions: 71 traces call by call, and a public log. The persistent contexts of the
  * traces (call parity, late refresh) live in this driver: in the engine the caller gives branch and job. */
-#include "tests/test.h"
-
-#include <cjson/cJSON.h>
+#include "tests/vectors.h"
 
 #include "caching/gate.h"
 
@@ -15,36 +13,6 @@ typedef struct driver {
     uint8_t mask[256];
 } driver;
 
-static cJSON *load(const char *name)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/tests/vectors/caching/%s", PRX_SOURCE_DIR, name);
-    FILE *f = fopen(path, "rb");
-    REQUIRE(f, "%s", path);
-    fseek(f, 0, SEEK_END);
-    const long n = ftell(f);
-    rewind(f);
-    char *text = calloc(1, (size_t)n + 1);
-    REQUIRE(text && fread(text, 1, (size_t)n, f) == (size_t)n, "%s", path);
-    fclose(f);
-    cJSON *root = cJSON_Parse(text);
-    free(text);
-    REQUIRE(root, "%s: JSON", path);
-    return root;
-}
-
-static double num(const cJSON *o, const char *key, double def)
-{
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
-    return cJSON_IsNumber(v) ? v->valuedouble : cJSON_IsBool(v) ? cJSON_IsTrue(v) : def;
-}
-
-static int is_text(const cJSON *o, const char *key, const char *text)
-{
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
-    return cJSON_IsString(v) && strcmp(v->valuestring, text) == 0;
-}
-
 static void restart(driver *d)
 {
     d->call = d->step = d->cond_diff_step = -1;
@@ -56,22 +24,22 @@ static void setup(driver *d, const cJSON *config)
 {
     memset(d, 0, sizeof *d);
     d->cfg = (prxi_gate_config) {
-        .threshold = num(config, "thr", 0.08), .max_accumulated = num(config, "acc", 0), .warmup = (int64_t)num(config, "W", 8),
-        .interval = (int64_t)num(config, "I", 1), .max_cached = (int64_t)num(config, "MS", -1),
-        .max_continuous = (int64_t)num(config, "MC", -1), .mask_static = is_text(config, "policy", "static"), .compat = 1,
+        .threshold = vec_num_or(config, "thr", 0.08), .max_accumulated = vec_num_or(config, "acc", 0), .warmup = (int64_t)vec_num_or(config, "W", 8),
+        .interval = (int64_t)vec_num_or(config, "I", 1), .max_cached = (int64_t)vec_num_or(config, "MS", -1),
+        .max_continuous = (int64_t)vec_num_or(config, "MC", -1), .mask_static = vec_is(config, "policy", "static"), .compat = 1,
     };
     const cJSON *mask = cJSON_GetObjectItemCaseSensitive(config, "mask"), *e;
     if (cJSON_IsArray(mask)) {
         cJSON_ArrayForEach(e, mask) d->mask[d->cfg.mask_len++] = (uint8_t)e->valueint;
         d->cfg.mask = d->mask;
     }
-    d->sep = (int)num(config, "sep", 0);
-    d->cfg_first = (int)num(config, "cfg_first", 0);
-    d->diff_sep = (int)num(config, "diff_sep", 1);
-    d->n = (int)num(config, "N", 0);
-    d->hint = (int)num(config, "hint", 0);
-    d->hint_repeat = is_text(config, "hint_policy", "repeat");
-    d->cfg.threshold = num(config, "l1", d->cfg.threshold);
+    d->sep = (int)vec_num_or(config, "sep", 0);
+    d->cfg_first = (int)vec_num_or(config, "cfg_first", 0);
+    d->diff_sep = (int)vec_num_or(config, "diff_sep", 1);
+    d->n = (int)vec_num_or(config, "N", 0);
+    d->hint = (int)vec_num_or(config, "hint", 0);
+    d->hint_repeat = vec_is(config, "hint_policy", "repeat");
+    d->cfg.threshold = vec_num_or(config, "l1", d->cfg.threshold);
     restart(d);
 }
 
@@ -131,21 +99,21 @@ static void check_case(const cJSON *c)
         double diff;
         const int refreshed = advance(&d, &branch);
         const prxi_gate_reason r = decide(&d, branch, cJSON_GetArrayItem(traj, i)->valuedouble, &diff);
-        CHECK(d.step == (int)num(e, "step", -9) && branch == is_text(e, "branch", "cfg"), "%s call %d: step %d", name, i, d.step);
-        CHECK(is_text(e, "decision", prxi_gate_caches(r) ? "cache" : "compute"), "%s call %d: decision", name, i);
-        CHECK(is_text(e, "reason", prxi_gate_reason_name(r)), "%s call %d: reason %s", name, i, prxi_gate_reason_name(r));
-        CHECK(refreshed == (int)num(e, "refreshed", -1), "%s call %d: refreshed", name, i);
-        CHECK(d.gate[branch].run == (int64_t)num(e, "cont", -9), "%s call %d: counter %d", name, i, (int)d.gate[branch].run);
+        CHECK(d.step == (int)vec_num_or(e, "step", -9) && branch == vec_is(e, "branch", "cfg"), "%s call %d: step %d", name, i, d.step);
+        CHECK(vec_is(e, "decision", prxi_gate_caches(r) ? "cache" : "compute"), "%s call %d: decision", name, i);
+        CHECK(vec_is(e, "reason", prxi_gate_reason_name(r)), "%s call %d: reason %s", name, i, prxi_gate_reason_name(r));
+        CHECK(refreshed == (int)vec_num_or(e, "refreshed", -1), "%s call %d: refreshed", name, i);
+        CHECK(d.gate[branch].run == (int64_t)vec_num_or(e, "cont", -9), "%s call %d: counter %d", name, i, (int)d.gate[branch].run);
         if (!isnan(diff))
-            CHECK(fabs(diff - num(e, "diff", -1)) <= 1e-12, "%s call %d: diff %g", name, i, diff);
+            CHECK(fabs(diff - vec_num_or(e, "diff", -1)) <= 1e-12, "%s call %d: diff %g", name, i, diff);
         i++;
     }
-    CHECK(fabs(d.gate[0].accumulated - num(c, "accumulated_diff_cond", -1)) <= 1e-9, "%s: accumulated", name);
+    CHECK(fabs(d.gate[0].accumulated - vec_num_or(c, "accumulated_diff_cond", -1)) <= 1e-9, "%s: accumulated", name);
 }
 
 static void check_public_log(void)
 {
-    cJSON *root = load("cache_dbcache_public_log.json");
+    cJSON *root = vectors_load("caching/cache_dbcache_public_log.json");
     const cJSON *diffs = cJSON_GetObjectItemCaseSensitive(root, "diffs"), *e;
     driver d;
     int cached = 0, i = 0;
@@ -156,10 +124,10 @@ static void check_public_log(void)
         snprintf(key, sizeof key, "%d", i);
         prxi_gate_reason r = prxi_gate_ask(&d.cfg, &d.gate[0], i);
         if (r == PRXI_GATE_TEST)
-            r = prxi_gate_test(&d.cfg, &d.gate[0], i, num(diffs, key, NAN));
+            r = prxi_gate_test(&d.cfg, &d.gate[0], i, vec_num_or(diffs, key, NAN));
         d.gate[0].has_probe = 1;
         cached += prxi_gate_caches(r);
-        CHECK(is_text(e, "decision", prxi_gate_caches(r) ? "cache" : "compute"), "log step %d", i);
+        CHECK(vec_is(e, "decision", prxi_gate_caches(r) ? "cache" : "compute"), "log step %d", i);
         i++;
     }
     CHECK(cached == 15, "cached %d", cached);
@@ -190,7 +158,7 @@ static void check_clean_runs(void)
 
 int main(void)
 {
-    cJSON *root = load("cache_dbcache_traces.json");
+    cJSON *root = vectors_load("caching/cache_dbcache_traces.json");
     const cJSON *c;
     int n = 0;
     cJSON_ArrayForEach(c, cJSON_GetObjectItemCaseSensitive(root, "cases")) check_case(c), n++;
