@@ -6,10 +6,10 @@
 #include "engine/core/stream.h"
 
 typedef struct prxi_drift {
-    prxi_elem elem;             /* of x and base */
+    prxi_dtype elem;             /* of x and base */
     int64_t rows, dim;          /* tokens, channels */
     const void *x, *base;       /* the probe is x - base; base NULL: x */
-    prxi_elem probe_elem;
+    prxi_dtype probe_elem;
     void *probe;                /* [rows, ceil(dim / stride)]: the probe of the last computed step */
     int stride;                 /* every stride-th channel */
     double important;           /* > 0: only tokens that moved by more than this share count */

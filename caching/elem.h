@@ -5,39 +5,27 @@
 
 #include "engine/core/dtype.h"
 
-typedef enum prxi_elem { PRXI_ELEM_F32, PRXI_ELEM_BF16, PRXI_ELEM_F64 } prxi_elem;
-
 /* Elements of one run: what a task loads at a time. */
 #define PRXI_ELEM_RUN 512
 
-static inline prxi_elem prxi_elem_of(prxi_dtype t)
+static inline void prxi_elem_load(prxi_dtype t, const void *p, size_t at, int n, double *out)
 {
-    return t == PRXI_BF16 ? PRXI_ELEM_BF16 : PRXI_ELEM_F32;
-}
-
-static inline size_t prxi_elem_size(prxi_elem t)
-{
-    return t == PRXI_ELEM_F64 ? 8 : t == PRXI_ELEM_F32 ? 4 : 2;
-}
-
-static inline void prxi_elem_load(prxi_elem t, const void *p, size_t at, int n, double *out)
-{
-    if (t == PRXI_ELEM_F32)
+    if (t == PRXI_F32)
         for (int i = 0; i < n; i++)
             out[i] = ((const float *)p)[at + (size_t)i];
-    else if (t == PRXI_ELEM_BF16)
+    else if (t == PRXI_BF16)
         for (int i = 0; i < n; i++)
             out[i] = prxi_bf16_to_f32(((const prxi_bf16 *)p)[at + (size_t)i]);
     else
         memcpy(out, (const double *)p + at, (size_t)n * sizeof *out);
 }
 
-static inline void prxi_elem_store(prxi_elem t, void *p, size_t at, int n, const double *in)
+static inline void prxi_elem_store(prxi_dtype t, void *p, size_t at, int n, const double *in)
 {
-    if (t == PRXI_ELEM_F32)
+    if (t == PRXI_F32)
         for (int i = 0; i < n; i++)
             ((float *)p)[at + (size_t)i] = (float)in[i];
-    else if (t == PRXI_ELEM_BF16)
+    else if (t == PRXI_BF16)
         for (int i = 0; i < n; i++)
             ((prxi_bf16 *)p)[at + (size_t)i] = prxi_f32_to_bf16((float)in[i]);
     else

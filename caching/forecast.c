@@ -6,15 +6,15 @@ static size_t ladder_tensors(prxi_forecast_kind kind, int order)
     return kind == PRXI_FORECAST_NONE ? 1 : kind == PRXI_FORECAST_TAYLOR ? 2 * ((size_t)order + 1) : (size_t)order + 1;
 }
 
-size_t prxi_forecast_bytes(prxi_forecast_kind kind, int order, prxi_elem elem, int64_t n)
+size_t prxi_forecast_bytes(prxi_forecast_kind kind, int order, prxi_dtype elem, int64_t n)
 {
-    return ladder_tensors(kind, order) * prxi_mul((size_t)n, prxi_elem_size(elem));
+    return ladder_tensors(kind, order) * prxi_mul((size_t)n, prxi_dtype_size(elem));
 }
 
-int prxi_forecast_open(prxi_ctx *c, prxi_forecast *f, prxi_forecast_kind kind, int order, prxi_elem elem, int64_t n)
+int prxi_forecast_open(prxi_ctx *c, prxi_forecast *f, prxi_forecast_kind kind, int order, prxi_dtype elem, int64_t n)
 {
     *f = (prxi_forecast) { .kind = kind, .order = kind == PRXI_FORECAST_NONE ? 0 : order, .elem = elem, .n = n };
-    const size_t bytes = prxi_mul((size_t)n, prxi_elem_size(elem));
+    const size_t bytes = prxi_mul((size_t)n, prxi_dtype_size(elem));
     for (int i = 0; i <= f->order; i++) {
         f->d[i] = prxi_alloc(c->mem, PRXI_MEM_CACHE, bytes);
         f->old[i] = kind == PRXI_FORECAST_TAYLOR ? prxi_alloc(c->mem, PRXI_MEM_CACHE, bytes) : NULL;
@@ -46,7 +46,7 @@ void prxi_forecast_reset(prxi_forecast *f)
 
 typedef struct update {
     prxi_forecast *f;
-    prxi_elem t;
+    prxi_dtype t;
     const void *after, *before;
     int terms;                       /* of the new ladder */
     double window[PRXI_FORECAST_MAX + 1];   /* divisor of term i + 1 */
@@ -111,7 +111,7 @@ static void plan_newton(prxi_forecast *f, update *u, double at)
         u->window[i] = at - f->at[i + 1];
 }
 
-void prxi_forecast_update(prxi_stream *s, prxi_forecast *f, int64_t step, double at, prxi_elem t, const void *after,
+void prxi_forecast_update(prxi_stream *s, prxi_forecast *f, int64_t step, double at, prxi_dtype t, const void *after,
                           const void *before)
 {
     update u = { .f = f, .t = t, .after = after, .before = before, .terms = 1 };
@@ -128,7 +128,7 @@ void prxi_forecast_update(prxi_stream *s, prxi_forecast *f, int64_t step, double
 
 typedef struct apply {
     const prxi_forecast *f;
-    prxi_elem t;
+    prxi_dtype t;
     void *y;
     int add, terms;
     double weight[PRXI_FORECAST_MAX + 1];
@@ -158,7 +158,7 @@ int prxi_forecast_terms(const prxi_forecast *f, int64_t step)
     return f->have;
 }
 
-void prxi_forecast_apply(prxi_stream *s, const prxi_forecast *f, int64_t step, double at, prxi_elem t, void *y, int add)
+void prxi_forecast_apply(prxi_stream *s, const prxi_forecast *f, int64_t step, double at, prxi_dtype t, void *y, int add)
 {
     apply a = { .f = f, .t = t, .y = y, .add = add, .terms = prxi_forecast_terms(f, step) };
     if (a.terms == 0)

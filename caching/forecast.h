@@ -16,7 +16,7 @@ typedef enum prxi_forecast_kind { PRXI_FORECAST_NONE, PRXI_FORECAST_TAYLOR, PRXI
 typedef struct prxi_forecast {
     prxi_forecast_kind kind;
     int order, gap_cap;               /* newton: beyond this many steps since the last value the order is 1 at most; 0: never */
-    prxi_elem elem;                   /* of the ladder */
+    prxi_dtype elem;                   /* of the ladder */
     int64_t n;
     void *d[PRXI_FORECAST_MAX + 1];   /* the ladder */
     void *old[PRXI_FORECAST_MAX + 1]; /* taylor: the ladder before the last update */
@@ -26,15 +26,15 @@ typedef struct prxi_forecast {
 } prxi_forecast;
 
 /* Bytes that open takes. */
-size_t prxi_forecast_bytes(prxi_forecast_kind kind, int order, prxi_elem elem, int64_t n);
-int  prxi_forecast_open(prxi_ctx *c, prxi_forecast *f, prxi_forecast_kind kind, int order, prxi_elem elem, int64_t n);
+size_t prxi_forecast_bytes(prxi_forecast_kind kind, int order, prxi_dtype elem, int64_t n);
+int  prxi_forecast_open(prxi_ctx *c, prxi_forecast *f, prxi_forecast_kind kind, int order, prxi_dtype elem, int64_t n);
 void prxi_forecast_close(prxi_ctx *c, prxi_forecast *f);
 void prxi_forecast_reset(prxi_forecast *f);
 /* Y = after - before (before NULL: after), of n elements of type t, at this step and abscissa. */
-void prxi_forecast_update(prxi_stream *s, prxi_forecast *f, int64_t step, double at, prxi_elem t, const void *after,
+void prxi_forecast_update(prxi_stream *s, prxi_forecast *f, int64_t step, double at, prxi_dtype t, const void *after,
                           const void *before);
 /* y = y + prediction (add) or prediction, elements of type t. Nothing known yet: unchanged. */
-void prxi_forecast_apply(prxi_stream *s, const prxi_forecast *f, int64_t step, double at, prxi_elem t, void *y, int add);
+void prxi_forecast_apply(prxi_stream *s, const prxi_forecast *f, int64_t step, double at, prxi_dtype t, void *y, int add);
 /* Terms that a prediction at this step uses. */
 int  prxi_forecast_terms(const prxi_forecast *f, int64_t step);
 

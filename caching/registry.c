@@ -5,6 +5,7 @@
 
 static const prxi_cache_policy *const policies[] = {
     &prxi_cache_none,
+    &prxi_cache_dbcache,
 };
 
 const prxi_cache_policy *prxi_cache_policy_at(int i)

@@ -5,5 +5,6 @@
 #include "cache.h"
 
 extern const prxi_cache_policy prxi_cache_none;
+extern const prxi_cache_policy prxi_cache_dbcache;
 
 #endif

@@ -12,15 +12,16 @@ typedef enum prxi_dtype {
     PRXI_COMPUTE_DTYPES,            /* activations come in the types above */
     PRXI_F16 = PRXI_COMPUTE_DTYPES, /* storage only */
     PRXI_U8,
-    PRXI_DTYPES
+    PRXI_DTYPES,                    /* of files */
+    PRXI_F64 = PRXI_DTYPES          /* states of the oracle tests of caching/ */
 } prxi_dtype;
 
 typedef uint16_t prxi_bf16;
 
 static inline size_t prxi_dtype_size(prxi_dtype t)
 {
-    static const uint8_t size[PRXI_DTYPES] = { [PRXI_F32] = 4, [PRXI_BF16] = 2, [PRXI_F16] = 2,
-                                               [PRXI_U8] = 1 };
+    static const uint8_t size[PRXI_DTYPES + 1] = { [PRXI_F32] = 4, [PRXI_BF16] = 2, [PRXI_F16] = 2,
+                                                   [PRXI_U8] = 1, [PRXI_F64] = 8 };
     return size[t];
 }
 

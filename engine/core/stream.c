@@ -30,6 +30,8 @@ void prxi_parallel_for(prxi_stream *s, int64_t n, prxi_task_fn fn, void *cookie)
             fn(cookie, i, omp_get_thread_num());
         return;
     }
+#else
+    (void)s;
 #endif
     for (int64_t i = 0; i < n; i++)
         fn(cookie, i, 0);

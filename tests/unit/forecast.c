@@ -28,17 +28,17 @@ static void check_case(const cJSON *c, const char *schedule, prxi_forecast_kind 
     const char *name = vec_str(c, "function");
     const int order = (int)vec_num(c, "order");
     prxi_forecast f;
-    REQUIRE(prxi_forecast_open(&ctx, &f, kind, order, PRXI_ELEM_F64, 3) == PRX_OK, "open");
+    REQUIRE(prxi_forecast_open(&ctx, &f, kind, order, PRXI_F64, 3) == PRX_OK, "open");
     const cJSON *p = cJSON_GetObjectItemCaseSensitive(c, "predictions")->child;
     for (int step = 0; schedule[step]; step++) {
         const double t = truth(name, step), y[3] = { t, -t, 2 * t };
         double got[3] = { 0, 1, 0 };
         if (schedule[step] == 'F') {
-            prxi_forecast_update(&stream, &f, step, step, PRXI_ELEM_F64, y, NULL);
+            prxi_forecast_update(&stream, &f, step, step, PRXI_F64, y, NULL);
             continue;
         }
         REQUIRE(p && (int)vec_num(p, "step") == step, "%s: prediction of step %d", name, step);
-        prxi_forecast_apply(&stream, &f, step, step, PRXI_ELEM_F64, got, 0);
+        prxi_forecast_apply(&stream, &f, step, step, PRXI_F64, got, 0);
         const double want = vec_num(p, column), tol = 1e-9 * (1 + fabs(want));
         CHECK(fabs(got[0] - want) <= tol && fabs(got[1] + want) <= tol && fabs(got[2] - 2 * want) <= 2 * tol,
               "%s order %d step %d %s: %.12g, expected %.12g", name, order, step, column, got[0], want);
@@ -48,7 +48,7 @@ static void check_case(const cJSON *c, const char *schedule, prxi_forecast_kind 
 }
 
 /* Uneven abscissae, random polynomials: exact to rounding once order + 1 values are known; in f32 to its resolution. */
-static void check_newton_exact(prxi_elem elem, double tol)
+static void check_newton_exact(prxi_dtype elem, double tol)
 {
     uint32_t seed = 7;
     for (int round = 0; round < 500; round++) {
@@ -68,10 +68,10 @@ static void check_newton_exact(prxi_elem elem, double tol)
                 y = y * x + c[i];
             scale = fmax(scale, fabs(y));
             if (k <= order + 1) {
-                prxi_forecast_update(&stream, &f, k, x, PRXI_ELEM_F64, &y, NULL);
+                prxi_forecast_update(&stream, &f, k, x, PRXI_F64, &y, NULL);
                 continue;
             }
-            prxi_forecast_apply(&stream, &f, k, x, PRXI_ELEM_F64, &got, 0);
+            prxi_forecast_apply(&stream, &f, k, x, PRXI_F64, &got, 0);
             CHECK(fabs(got - y) <= tol * (1 + scale), "order %d: error %g", order, got - y);
         }
         prxi_forecast_close(&ctx, &f);
@@ -84,13 +84,13 @@ static void check_residual(void)
     enum { N = 1300 };
     static float before[N], after[N], x[N], x3[N];
     prxi_forecast f;
-    REQUIRE(prxi_forecast_open(&ctx, &f, PRXI_FORECAST_NONE, 0, PRXI_ELEM_F32, N) == PRX_OK, "open");
+    REQUIRE(prxi_forecast_open(&ctx, &f, PRXI_FORECAST_NONE, 0, PRXI_F32, N) == PRX_OK, "open");
     for (int i = 0; i < N; i++)
         before[i] = (float)i, after[i] = (float)i + 0.25f * (float)(i % 7), x[i] = x3[i] = (float)(i % 11);
-    prxi_forecast_update(&stream, &f, 0, 0, PRXI_ELEM_F32, after, before);
-    prxi_forecast_apply(&stream, &f, 1, 0, PRXI_ELEM_F32, x, 1);
+    prxi_forecast_update(&stream, &f, 0, 0, PRXI_F32, after, before);
+    prxi_forecast_apply(&stream, &f, 1, 0, PRXI_F32, x, 1);
     stream.n_threads = 3;
-    prxi_forecast_apply(&stream, &f, 1, 0, PRXI_ELEM_F32, x3, 1);
+    prxi_forecast_apply(&stream, &f, 1, 0, PRXI_F32, x3, 1);
     stream.n_threads = 1;
     int bad = 0;
     for (int i = 0; i < N; i++)
@@ -117,9 +117,9 @@ int main(void)
     }
     CHECK(cases == 50, "%d cases", cases);
     cJSON_Delete(root);
-    check_newton_exact(PRXI_ELEM_F64, 1e-9);
+    check_newton_exact(PRXI_F64, 1e-9);
     /* Divided differences in f32 lose about order digits' worth: nodes 0.05 apart, orders up to 4. */
-    check_newton_exact(PRXI_ELEM_F32, 2e-2);
+    check_newton_exact(PRXI_F32, 2e-2);
     check_residual();
     return TEST_END();
 }
