@@ -26,7 +26,7 @@ typedef struct prxi_cache_env {
     const float *sigmas;               /* [steps + 1], last 0 */
     const int *step_expert;            /* [steps] */
     const prxi_act_ops *act;
-    const char *model;                 /* name of the model, for schedules */
+    const char *model, *model_dir;     /* name of the model and its folder, for schedules */
 } prxi_cache_env;
 
 typedef struct prxi_cache_plan {

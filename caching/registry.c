@@ -6,6 +6,7 @@
 static const prxi_cache_policy *const policies[] = {
     &prxi_cache_none,
     &prxi_cache_dbcache,
+    &prxi_cache_lemica,
 };
 
 const prxi_cache_policy *prxi_cache_policy_at(int i)

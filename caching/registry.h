@@ -6,5 +6,6 @@
 
 extern const prxi_cache_policy prxi_cache_none;
 extern const prxi_cache_policy prxi_cache_dbcache;
+extern const prxi_cache_policy prxi_cache_lemica;
 
 #endif

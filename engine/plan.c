@@ -148,7 +148,7 @@ static int plan_cache(prx_job *j)
         .tokens = (int64_t)(j->clip.frames / d->patch[0]) * (j->clip.height / d->patch[1]) * (j->clip.width / d->patch[2]),
         .dim = (int64_t)d->heads * d->head_dim, .latent_elems = (int64_t)j->latent_elems, .dtype = j->engine->dtype,
         .n_threads = j->engine->threads, .experts = j->model->experts, .sigmas = prxi_sched_sigmas(j->sched),
-        .step_expert = j->step_expert, .act = &j->engine->kernels.act, .model = j->model->name,
+        .step_expert = j->step_expert, .act = &j->engine->kernels.act, .model = j->model->name, .model_dir = j->model->dir,
     };
     j->cache = prxi_cache_policy_find(j->set.cache);
     int err = open_policy(j, "cache", j->cache->options, j->cache->priv_size, &j->cache_priv);

@@ -1,0 +1,78 @@
+/* Schedule files and their mapping by sigma. */
+#include "schedule.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static int read_computed(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(j->root, "computed"), *e;
+    if (!cJSON_IsArray(list))
+        return prxi_fail(c, PRX_EFORMAT, "%s: computed: a list of step indices expected: not a schedule file", j->path);
+    s->n = 0;
+    cJSON_ArrayForEach(e, list)
+    {
+        const double v = cJSON_IsNumber(e) ? e->valuedouble : -1;
+        if (!(v >= 0 && v < s->steps) || v != floor(v) || (s->n && v <= s->computed[s->n - 1]))
+            return prxi_fail(c, PRX_EFORMAT, "%s: computed: entry %d: ascending step indices below %d expected", j->path, s->n, s->steps);
+        s->computed[s->n++] = (int)v;
+    }
+    if (s->n < 2 || s->computed[0] != 0)
+        return prxi_fail(c, PRX_EFORMAT, "%s: computed: at least two steps, the first of them 0, expected", j->path);
+    return PRX_OK;
+}
+
+static int read_sigmas(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
+{
+    int n = 0;
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(j->root, "sigmas");
+    s->has_sigmas = list && !cJSON_IsNull(list);
+    if (!s->has_sigmas)
+        return PRX_OK;
+    const int err = prxi_json_nums(c, j, "sigmas", s->sigmas, PRXI_SCHEDULE_MAX, &n);
+    if (err < 0)
+        return err;
+    if (n != s->steps)
+        return prxi_fail(c, PRX_EFORMAT, "%s: sigmas: %d values; one per step, %d, expected", j->path, n, s->steps);
+    for (int i = 0; i < n; i++)
+        if (!(s->sigmas[i] > 0 && s->sigmas[i] <= 1) || (i && !(s->sigmas[i] < s->sigmas[i - 1])))
+            return prxi_fail(c, PRX_EFORMAT, "%s: sigmas: value %d: falling numbers in (0, 1] expected", j->path, i);
+    return PRX_OK;
+}
+
+int prxi_schedule_read(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
+{
+    int64_t steps = 0;
+    const char *model = NULL;
+    int err;
+    s->worst_edge = NAN;
+    if ((err = prxi_json_int(c, j, "steps", 2, PRXI_SCHEDULE_MAX, &steps)) < 0)
+        return err;
+    if (!steps)
+        return prxi_fail(c, PRX_EFORMAT, "%s: steps: missing: not a schedule file", j->path);
+    s->steps = (int)steps;
+    if ((err = read_computed(c, s, j)) < 0 || (err = read_sigmas(c, s, j)) < 0 ||
+        (err = prxi_json_num(c, j, "worst_edge", &s->worst_edge)) < 0 || (err = prxi_json_str(c, j, "model", &model)) < 0)
+        return err;
+    snprintf(s->model, sizeof s->model, "%s", model ? model : "");
+    return PRX_OK;
+}
+
+int prxi_schedule_map(prxi_ctx *c, const prxi_schedule *s, const float *sigmas, int steps, uint8_t *computed)
+{
+    memset(computed, 0, (size_t)steps);
+    if (!s->has_sigmas && s->steps != steps)
+        return prxi_fail(c, PRX_EINVAL, "schedule: for %d steps and without sigmas; the job has %d steps", s->steps, steps);
+    if (s->has_sigmas && s->n > steps)
+        return prxi_fail(c, PRX_EINVAL, "schedule: computes %d steps; the job has only %d", s->n, steps);
+    for (int k = 0; k < s->n; k++) {
+        int best = s->has_sigmas ? -1 : s->computed[k];
+        for (int i = 0; s->has_sigmas && i < steps; i++)
+            if (!computed[i] && (best < 0 || fabs(sigmas[i] - s->sigmas[s->computed[k]]) < fabs(sigmas[best] - s->sigmas[s->computed[k]])))
+                best = i;
+        computed[best] = 1;
+    }
+    computed[0] = 1;
+    return PRX_OK;
+}

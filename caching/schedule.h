@@ -1,0 +1,24 @@
+/* Schedule files: which steps are computed (DESIGN.md section 6), and how one made for other sigmas is carried over. */
+#ifndef PRXI_SCHEDULE_H
+#define PRXI_SCHEDULE_H
+
+#include "engine/core/json.h"
+
+enum { PRXI_SCHEDULE_MAX = 1000 };
+
+typedef struct prxi_schedule {
+    int steps, n;
+    int computed[PRXI_SCHEDULE_MAX];     /* n indices, ascending */
+    int has_sigmas;
+    double sigmas[PRXI_SCHEDULE_MAX];    /* of all steps */
+    double worst_edge;                   /* NaN: unknown */
+    char model[128];
+} prxi_schedule;
+
+/* Every field is checked: ascending indices inside the steps, the first step computed, sigmas falling. */
+int prxi_schedule_read(prxi_ctx *c, prxi_schedule *s, const prxi_json *j);
+/* computed[i] for the steps of a job with these sigmas ([steps + 1], last 0). With sigmas in the schedule each computed step goes to
+ * the nearest step of the job in sigma that is free; without them the step counts must agree. Step 0 is always computed. */
+int prxi_schedule_map(prxi_ctx *c, const prxi_schedule *s, const float *sigmas, int steps, uint8_t *computed);
+
+#endif
