@@ -1,4 +1,5 @@
-/* LeMiCa's graph and its exact solver (caching.md 2.1, 2.2; LeMiCa, NeurIPS 2025): nodes are steps, an edge (i, j) says that i and j are computed
+/* LeMiCa's graph and its exact solver (caching.md 2.1, 2.2; LeMiCa, NeurIPS 2025): nodes are steps, an edge (i, j)
+ * says that i and j are computed
  * and everything between reuses i; its weight is the measured error at the outcome. */
 #ifndef PRXI_DAG_H
 #define PRXI_DAG_H
@@ -26,7 +27,8 @@ void prxi_dag_close(prxi_ctx *c, prxi_dag *g);
 /* Graph JSON of DESIGN.md section 6. Backward edges, self loops, steps out of range, weights that are negative or no number, gaps
  * beyond max_gap, and an edge given twice are errors that name it. */
 int  prxi_dag_read(prxi_ctx *c, prxi_dag *g, const prxi_json *j);
-/* The path 0 -> steps - 1 with exactly `budget` nodes that minimises the descending list of segment weights lexicographically (or the sum);
+/* The path 0 -> steps - 1 with exactly `budget` nodes that minimises the descending list of segment weights
+ * lexicographically (or the sum);
  * ties go to the lexicographically smallest path. No such path: PRX_EINVAL that says which budgets there are. */
 int  prxi_dag_solve(prxi_ctx *c, const prxi_dag *g, int budget, prxi_dag_objective o, prxi_dag_path *out);
 

@@ -42,8 +42,10 @@ typedef struct dbcache {
 static const prxi_option options[] = {
     { "Fn_compute_blocks", PRXI_OPT_INT, AT(fn), 1, 1024, NULL, "1", "leading blocks that always run; their residual is the probe" },
     { "Bn_compute_blocks", PRXI_OPT_INT, AT(bn), 0, 1024, NULL, "0", "trailing blocks that always run" },
-    { "residual_diff_threshold", PRXI_OPT_DOUBLE, AT(threshold), 0, 1e6, NULL, "0.08", "cache below this relative L1; 1 or more: always" },
-    { "max_accumulated_residual_diff_threshold", PRXI_OPT_DOUBLE, AT(accumulated), 0, 1e6, NULL, "0", "stop caching once the tested diffs sum to it; 0: off" },
+    { "residual_diff_threshold", PRXI_OPT_DOUBLE, AT(threshold), 0, 1e6, NULL, "0.08",
+      "cache below this relative L1; 1 or more: always" },
+    { "max_accumulated_residual_diff_threshold", PRXI_OPT_DOUBLE, AT(accumulated), 0, 1e6, NULL, "0",
+      "stop caching once the tested diffs sum to it; 0: off" },
     { "max_warmup_steps", PRXI_OPT_INT, AT(warmup), 0, MAX_STEPS, NULL, "4", "first steps, computed" },
     { "warmup_interval", PRXI_OPT_INT, AT(interval), 1, MAX_STEPS, NULL, "1", "of the warm-up, every n-th step is computed" },
     { "max_cached_steps", PRXI_OPT_INT, AT(max_cached), -1, MAX_STEPS, NULL, "-1", "cached steps of a run and branch; -1: off" },
@@ -52,19 +54,24 @@ static const prxi_option options[] = {
     { "max_cached_steps_2", PRXI_OPT_INT, AT(max_cached_2), -2, MAX_STEPS, NULL, "-2", "of the low-noise expert; -2: as the other" },
     { "enable_separate_cfg", PRXI_OPT_BOOL, AT(separate_cfg), 1, 1, NULL, "true", "branches have histories of their own: always" },
     { "cfg_compute_first", PRXI_OPT_BOOL, AT(cfg_first), 0, 0, NULL, "false", "the order of branches is the engine's: cond first" },
-    { "cfg_diff_compute_separate", PRXI_OPT_BOOL, AT(diff_separate), 0, 1, NULL, "true", "false: uncond takes the diff that cond measured in the step" },
+    { "cfg_diff_compute_separate", PRXI_OPT_BOOL, AT(diff_separate), 0, 1, NULL, "true",
+      "false: uncond takes the diff that cond measured in the step" },
     { "num_inference_steps", PRXI_OPT_INT, AT(steps_given), 0, MAX_STEPS, NULL, "0", "0, or the steps of the job" },
     { "steps_computation_mask", PRXI_OPT_STRING, AT(mask_text), 0, 0, NULL, "", "11010..., bins 6,1,3,..., slow, medium, fast or ultra" },
-    { "steps_computation_policy", PRXI_OPT_CHOICE, AT(policy), 0, 0, "dynamic|static", "dynamic", "steps with 0: tested, or cached untested" },
+    { "steps_computation_policy", PRXI_OPT_CHOICE, AT(policy), 0, 0, "dynamic|static", "dynamic",
+      "steps with 0: tested, or cached untested" },
     { "force_refresh_step_hint", PRXI_OPT_INT, AT(refresh_hint), 0, MAX_STEPS, NULL, "0", "start afresh at this step; 0: never" },
     { "force_refresh_step_policy", PRXI_OPT_CHOICE, AT(refresh_repeat), 0, 0, "once|repeat", "once", "or every so many steps" },
-    { "l1_hidden_states_diff_threshold", PRXI_OPT_DOUBLE, AT(l1_threshold), 0, 1e6, NULL, "0", "compare states instead of residuals, with this threshold; 0: off" },
-    { "important_condition_threshold", PRXI_OPT_DOUBLE, AT(important), 0, 1e6, NULL, "0", "only tokens that moved by more than this share count" },
+    { "l1_hidden_states_diff_threshold", PRXI_OPT_DOUBLE, AT(l1_threshold), 0, 1e6, NULL, "0",
+      "compare states instead of residuals, with this threshold; 0: off" },
+    { "important_condition_threshold", PRXI_OPT_DOUBLE, AT(important), 0, 1e6, NULL, "0",
+      "only tokens that moved by more than this share count" },
     { "downsample_factor", PRXI_OPT_INT, AT(downsample), 1, 1024, NULL, "1", "keep every k-th channel of the probe" },
     { "compat", PRXI_OPT_BOOL, AT(compat), 0, 1, NULL, "false", "run-length counter and named masks as published" },
     { "calibrator", PRXI_OPT_CHOICE, AT(calibrator), 0, 0, "none|taylor|newton", "none", "how the residual is extrapolated" },
     { "order", PRXI_OPT_INT, AT(order), 1, PRXI_FORECAST_MAX, NULL, "1", "of the calibrator" },
-    { "newton_gap", PRXI_OPT_INT, AT(gap_cap), 0, MAX_STEPS, NULL, "4", "beyond this many steps since a computed one newton has order 1 at most; 0: never" },
+    { "newton_gap", PRXI_OPT_INT, AT(gap_cap), 0, MAX_STEPS, NULL, "4",
+      "beyond this many steps since a computed one newton has order 1 at most; 0: never" },
     { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
 };
 
@@ -73,7 +80,8 @@ static const prxi_option options[] = {
 static int check_options(const dbcache *d, prxi_ctx *c, const prxi_cache_env *env)
 {
     if (d->fn + d->bn >= env->blocks)
-        return prxi_fail(c, PRX_EINVAL, "cache.Fn_compute_blocks + cache.Bn_compute_blocks = %lld + %lld: at most %d expected: the model has %d "
+        return prxi_fail(c, PRX_EINVAL,
+            "cache.Fn_compute_blocks + cache.Bn_compute_blocks = %lld + %lld: at most %d expected: the model has %d "
                                         "blocks and at least one must be left to cache",
                          (long long)d->fn, (long long)d->bn, env->blocks - 1, env->blocks);
     if (!d->separate_cfg || d->cfg_first)

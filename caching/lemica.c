@@ -1,4 +1,5 @@
-/* LeMiCa: replay of a static schedule (caching.md section 2). A cached step reuses either the residual of the whole block stack, per branch, or the
+/* LeMiCa: replay of a static schedule (caching.md section 2). A cached step reuses either the residual of the whole
+ * block stack, per branch, or the
  * guided velocity, for which nothing of the network runs. Nothing is measured and nothing is read back. */
 #include "dag.h"
 #include "forecast.h"
@@ -23,13 +24,17 @@ typedef struct lemica {
 
 static const prxi_option options[] = {
     { "schedule", PRXI_OPT_STRING, AT(schedule_path), 0, 0, NULL, "", "schedule file (--schedule)" },
-    { "budget", PRXI_OPT_INT, AT(budget), 0, PRXI_DAG_MAX_STEPS, NULL, "0", "computed steps: solves the model's graph instead of reading a schedule" },
+    { "budget", PRXI_OPT_INT, AT(budget), 0, PRXI_DAG_MAX_STEPS, NULL, "0",
+      "computed steps: solves the model's graph instead of reading a schedule" },
     { "graph", PRXI_OPT_STRING, AT(graph_path), 0, 0, NULL, "", "graph file for budget (MODEL/lemica_graph.json)" },
-    { "objective", PRXI_OPT_CHOICE, AT(objective), 0, 0, "minimax|sum", "minimax", "for budget: lexicographic minimax, or the shortest sum" },
-    { "reuse", PRXI_OPT_CHOICE, AT(reuse), 0, 0, "residual|velocity", "residual", "what a cached step reuses: the blocks' residual, or the guided velocity" },
+    { "objective", PRXI_OPT_CHOICE, AT(objective), 0, 0, "minimax|sum", "minimax",
+      "for budget: lexicographic minimax, or the shortest sum" },
+    { "reuse", PRXI_OPT_CHOICE, AT(reuse), 0, 0, "residual|velocity", "residual",
+      "what a cached step reuses: the blocks' residual, or the guided velocity" },
     { "calibrator", PRXI_OPT_CHOICE, AT(calibrator), 0, 0, "none|taylor|newton", "none", "how it is extrapolated" },
     { "order", PRXI_OPT_INT, AT(order), 1, PRXI_FORECAST_MAX, NULL, "1", "of the calibrator" },
-    { "newton_gap", PRXI_OPT_INT, AT(gap_cap), 0, 1000, NULL, "4", "beyond this many steps since a computed one newton has order 1 at most; 0: never" },
+    { "newton_gap", PRXI_OPT_INT, AT(gap_cap), 0, 1000, NULL, "4",
+      "beyond this many steps since a computed one newton has order 1 at most; 0: never" },
     { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
 };
 

@@ -133,7 +133,8 @@ PRX_API void prx_text_free(prx_engine *e, char *text);
 /* dir: a diffusers model directory. Reads configs, checks that every component can be loaded; weights are mapped when first needed. */
 PRX_API int prx_model_open(prx_model **out, prx_engine *e, const char *dir);
 PRX_API void prx_model_close(prx_model **m);
-/* transformer: a single .safetensors in the original Wan (or diffusers) layout that replaces DIR/transformer's weights. Before the first job. */
+/* transformer: a single .safetensors in the original Wan (or diffusers) layout that replaces DIR/transformer's
+ * weights. Before the first job. */
 PRX_API int prx_model_set(prx_model *m, const char *key, const char *value);
 /* JSON: components, configs, tensors, sizes, default settings. Free with prx_text_free. */
 PRX_API int prx_model_describe(prx_model *m, char **json);

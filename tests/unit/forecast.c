@@ -10,7 +10,8 @@ static prxi_stream stream;
 static const struct {
     const char *name;
     double c[4];
-} polynomials[] = { { "const", { 2 } }, { "linear", { 1, 0.5 } }, { "quadratic", { 1, 0.5, 0.25 } }, { "cubic", { 1, -0.5, 0.25, 0.125 } } };
+} polynomials[] = { { "const", { 2 } }, { "linear", { 1, 0.5 } }, { "quadratic", { 1, 0.5, 0.25 } }, { "cubic", { 1, -0.5, 0.25,
+    0.125 } } };
 
 static double truth(const char *name, double t)
 {

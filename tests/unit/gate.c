@@ -24,7 +24,8 @@ static void setup(driver *d, const cJSON *config)
 {
     memset(d, 0, sizeof *d);
     d->cfg = (prxi_gate_config) {
-        .threshold = vec_num_or(config, "thr", 0.08), .max_accumulated = vec_num_or(config, "acc", 0), .warmup = (int64_t)vec_num_or(config, "W", 8),
+        .threshold = vec_num_or(config, "thr", 0.08), .max_accumulated = vec_num_or(config, "acc", 0),
+            .warmup = (int64_t)vec_num_or(config, "W", 8),
         .interval = (int64_t)vec_num_or(config, "I", 1), .max_cached = (int64_t)vec_num_or(config, "MS", -1),
         .max_continuous = (int64_t)vec_num_or(config, "MC", -1), .mask_static = vec_is(config, "policy", "static"), .compat = 1,
     };

@@ -55,7 +55,8 @@ static void check_budget(void)
             CHECK(fabs(n - want) <= 1 || n == 2, "%s at %d: %d computed, %.1f expected", names[p], steps, n, want);
             CHECK(m[0] && m[steps - 1], "%s at %d: ends", names[p], steps);
             /* The published run, scaled, and what rounding onto whole steps can add; below 16 a handful of steps cannot keep it. */
-            CHECK(steps < 16 || longest_zeros(m, steps) <= run28[p] * steps / 28 + 4, "%s at %d: a run of %d", names[p], steps, longest_zeros(m, steps));
+            CHECK(steps < 16 || longest_zeros(m, steps) <= run28[p] * steps / 28 + 4, "%s at %d: a run of %d", names[p], steps,
+                longest_zeros(m, steps));
         }
 }
 
