@@ -5,6 +5,8 @@
 #include "gemm_kernel.h"
 
 #include "engine/core/attr.h"
+#include "engine/core/cpu.h"
+#include "onednn/gemm.h"
 
 #include <math.h>
 
@@ -21,7 +23,11 @@ struct prxi_linear {
     float *bias;             /* [n] or NULL */
     unsigned char *packed;   /* [n / nr][k][nr] in the compute type, the last panel filled up with zeros */
     size_t bytes;
+    prxi_dnn_linear *dnn;    /* set: oneDNN does it, and nothing is packed here */
 };
+
+/* Row counts of oneDNN's products; the last rows of an input are filled up to one of them. */
+static const int64_t dnn_tiles[PRXI_DNN_TILES] = { 128, 32, 8 };
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -128,7 +134,30 @@ static int pack(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d)
     return PRX_OK;
 }
 
+/* PRX_OK with l->dnn set or left NULL. */
+static int open_dnn(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d, prxi_gemm_with with)
+{
+    const int wanted = with == PRXI_GEMM_ONEDNN;
+    const int amx = with == PRXI_GEMM_AUTO && d->compute == PRXI_BF16 && (d->isa & PRXI_ISA_AVX512_BF16) &&
+                    prxi_dnn_amx();
+    if (d->isa == 0 || (!wanted && !amx))
+        return PRX_OK;
+    prxi_dnn_desc desc = { .linear = d, .threads = 1 };
+    memcpy(desc.tiles, dnn_tiles, sizeof dnn_tiles);
+    const int ret = prxi_dnn_open(c, &l->dnn, &desc);
+    if (ret == PRX_ENOTSUP)
+        return wanted ? prxi_fail(c, ret, "linear: oneDNN has no such product on this processor") : PRX_OK;
+    if (l->dnn && !wanted && !strstr(prxi_dnn_name(l->dnn), "amx"))
+        prxi_dnn_close(c, &l->dnn);         /* the system refused the tile registers */
+    return ret;
+}
+
 int prxi_linear_open(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d)
+{
+    return prxi_linear_open_with(c, out, d, PRXI_GEMM_AUTO);
+}
+
+int prxi_linear_open_with(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d, prxi_gemm_with with)
 {
     *out = NULL;
     int ret = check_desc(c, d);
@@ -143,7 +172,9 @@ int prxi_linear_open(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d)
     l->compute = d->compute;
     l->out = d->out;
     l->epilogue = d->epilogue;
-    ret = pack(c, l, d);
+    ret = open_dnn(c, l, d, with);
+    if (ret == PRX_OK && !l->dnn)
+        ret = pack(c, l, d);
     if (ret < 0) {
         prxi_linear_close(c, &l);
         return ret;
@@ -156,6 +187,7 @@ void prxi_linear_close(prxi_ctx *c, prxi_linear **l)
 {
     if (!l || !*l)
         return;
+    prxi_dnn_close(c, &(*l)->dnn);
     prxi_free(c->mem, (*l)->packed);
     prxi_free(c->mem, (*l)->bias);
     prxi_free(c->mem, *l);
@@ -164,6 +196,8 @@ void prxi_linear_close(prxi_ctx *c, prxi_linear **l)
 
 size_t prxi_linear_bytes(const prxi_linear *l)
 {
+    if (l->dnn)
+        return sizeof *l + prxi_dnn_bytes(l->dnn);
     return sizeof *l + l->bytes + (l->bias ? (size_t)l->n * sizeof *l->bias : 0);
 }
 
@@ -278,11 +312,81 @@ static void plan_job(linear_job *j)
     j->scratch_size = prxi_carve_size(j->sums_at + sums * sizeof(float));
 }
 
+/* ---- through oneDNN ---- */
+
+typedef struct dnn_job {
+    prxi_stream *s;
+    const prxi_linear *l;
+    int64_t m, ldx, ldy;
+    const unsigned char *x;
+    unsigned char *y;
+    unsigned char *scratch;       /* per thread: x tile, y tile, oneDNN's own */
+    size_t scratch_size, y_at, own_at;
+} dnn_job;
+
+static void copy_rows(unsigned char *to, size_t to_step, const unsigned char *from, size_t from_step, size_t bytes, int64_t rows)
+{
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(to + (size_t)r * to_step, from + (size_t)r * from_step, bytes);
+}
+
+static void dnn_task(void *cookie, int64_t i, int thread)
+{
+    const dnn_job *j = cookie;
+    const prxi_linear *l = j->l;
+    unsigned char *base = j->scratch + (size_t)thread * j->scratch_size;
+    const size_t xe = prxi_dtype_size(l->compute), ye = prxi_dtype_size(l->out);
+    const size_t x_row = (size_t)l->k * xe, y_row = (size_t)l->n * ye;
+    const int64_t row = i * dnn_tiles[0], rows = min64(dnn_tiles[0], j->m - row);
+    const unsigned char *x = j->x + (size_t)(row * j->ldx) * xe;
+    unsigned char *y = j->y + (size_t)(row * j->ldy) * ye;
+    int tile = 0;
+    while (tile + 1 < PRXI_DNN_TILES && dnn_tiles[tile + 1] >= rows)
+        tile++;
+    const int whole = rows == dnn_tiles[tile];
+    const void *in = x;
+    void *out = y;
+    if (!whole || j->ldx != l->k) {
+        memset(base + (size_t)rows * x_row, 0, (size_t)(dnn_tiles[tile] - rows) * x_row);
+        copy_rows(base, x_row, x, (size_t)j->ldx * xe, x_row, rows);
+        in = base;
+    }
+    if (!whole || j->ldy != l->n)
+        out = base + j->y_at;
+    const int ret = prxi_dnn_run(l->dnn, tile, in, out, base + j->own_at);
+    if (ret < 0)
+        prxi_stream_fail(j->s, ret, "linear", "oneDNN failed");
+    else if (out != y)
+        copy_rows(y, (size_t)j->ldy * ye, out, y_row, y_row, rows);
+}
+
+static void run_dnn(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y, int64_t ldy)
+{
+    dnn_job j = { .s = s, .l = l, .m = m, .ldx = ldx, .ldy = ldy, .x = x, .y = y };
+    const size_t rows = (size_t)dnn_tiles[0];
+    const int64_t tasks = ceil_div(m, dnn_tiles[0]);
+    j.y_at = prxi_carve_size(rows * (size_t)l->k * prxi_dtype_size(l->compute));
+    j.own_at = j.y_at + prxi_carve_size(rows * (size_t)l->n * prxi_dtype_size(l->out));
+    j.scratch_size = (j.own_at + prxi_dnn_scratch(l->dnn) + 4095) & ~(size_t)4095;
+    j.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH,
+                           prxi_mul((size_t)min64(tasks, s->n_threads), j.scratch_size));
+    if (!j.scratch) {
+        prxi_stream_fail(s, PRX_ENOMEM, "linear", "out of memory for scratch");
+        return;
+    }
+    prxi_parallel_for(s, tasks, dnn_task, &j);
+    prxi_free(s->ctx->mem, j.scratch);
+}
+
 void prxi_linear_run(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y,
                      int64_t ldy)
 {
     if (m <= 0 || prxi_stream_error(s))
         return;
+    if (l->dnn) {
+        run_dnn(s, l, m, x, ldx, y, ldy);
+        return;
+    }
     linear_job j = { .l = l, .m = m, .ldx = ldx, .ldy = ldy, .x = x, .y = y };
     plan_job(&j);
     const int64_t tasks = ceil_div(m, j.mc) * j.n_slabs;
