@@ -1,0 +1,16 @@
+/* Benchmarks behind `praxino bench`. Each adds rows {"op", "shape", "dtype", "seconds_median", "gflops" or "gbytes", "share"} to an
+ * array; share is of what the machine can do in that op, measured in the same run, turn by turn. */
+#ifndef PRXI_BENCH_H
+#define PRXI_BENCH_H
+
+#include <cjson/cJSON.h>
+
+#include "engine/core/stream.h"
+
+/* Linear layers of a 1.3 B Wan at 256 x 256 x 17 with guidance, and of the built-in model. share: rate over that of oneDNN's plain
+ * matmul on the same threads ("onednn_gflops"). */
+int prxi_bench_gemm(prxi_ctx *c, prxi_stream *s, uint32_t isa, cJSON *rows);
+/* Norms, activations, conversions. share: bytes per second over those of a copy on the same threads. */
+int prxi_bench_norm(prxi_ctx *c, prxi_stream *s, uint32_t isa, cJSON *rows);
+
+#endif
