@@ -37,6 +37,8 @@ typedef struct prxi_tok_rules {
 
 /* From DIR/tokenizer.json, or, without it, what transformers derives from spiece.model and tokenizer_config.json. */
 int prxi_tok_rules_open(prxi_ctx *c, prxi_tok_rules *r, const char *dir, const prxi_spm *spm, const prxi_spm_spec *spec);
+/* The text of a tokenizer.json into rules that are zero or hold defaults; close them after a failure too. */
+int prxi_tok_rules_parse(prxi_ctx *c, prxi_tok_rules *r, const char *path, const char *data, size_t n);
 void prxi_tok_rules_close(prxi_ctx *c, prxi_tok_rules *r);
 
 /* The first added token in s[0..n), longest first at equal places: its index with *begin and *end (which take neighbouring

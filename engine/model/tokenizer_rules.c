@@ -219,6 +219,15 @@ static int read_model(prxi_ctx *c, prxi_tok_rules *r, const char *path, span tex
     return err;
 }
 
+int prxi_tok_rules_parse(prxi_ctx *c, prxi_tok_rules *r, const char *path, const char *data, size_t n)
+{
+    const span text = { data, n };
+    int err = read_added(c, r, path, text);
+    if (err == PRX_OK)
+        err = read_pipeline(c, r, path, text);
+    return err == PRX_OK ? read_model(c, r, path, text) : err;
+}
+
 static int from_json(prxi_ctx *c, prxi_tok_rules *r, const char *path)
 {
     char *data;
@@ -226,12 +235,7 @@ static int from_json(prxi_ctx *c, prxi_tok_rules *r, const char *path)
     int err = prxi_read_file(c, path, (size_t)256 << 20, &data, &n);
     if (err != PRX_OK)
         return err;
-    const span text = { data, n };
-    err = read_added(c, r, path, text);
-    if (err == PRX_OK)
-        err = read_pipeline(c, r, path, text);
-    if (err == PRX_OK)
-        err = read_model(c, r, path, text);
+    err = prxi_tok_rules_parse(c, r, path, data, n);
     prxi_free(c->mem, data);
     return err;
 }
