@@ -31,8 +31,8 @@ static int open_writer(prx_job *j)
     cJSON_Delete(request);
     if (!comment)
         return prxi_fail_nomem(&j->ctx, "comment tag", 0);
-    const prxi_video_spec spec = { (int)j->set.width, (int)j->set.height, (int)j->set.fps, 1, j->set.frames, comment,
-                                   (int)j->set.crf };
+    const prxi_video_spec spec = { .width = (int)j->set.width, .height = (int)j->set.height, .fps_num = (int)j->set.fps,
+                                   .fps_den = 1, .frames = j->set.frames, .comment = comment, .crf = (int)j->set.crf };
     const int err = prxi_writer_open(&j->ctx, &j->writer, NULL, path, &spec);
     cJSON_free(comment);
     return err;
