@@ -37,6 +37,7 @@ PRX_API void prx_job_close(prx_job **jp)
     prxi_run_close(j);
     prxi_unplan(j);
     prxi_settings_close(j);
+    prxi_stream_close(&j->stream);
     prxi_free(&j->engine->mem, j);
 }
 

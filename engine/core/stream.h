@@ -10,15 +10,18 @@ typedef struct prxi_stream {
     int n_threads;          /* >= 1 */
     atomic_int failed;      /* 0 or the status code of the first error */
     const atomic_int *cancel;   /* may be NULL; non-zero asks long kernels and loops to stop */
+    struct prxi_pool *pool;     /* worker threads, started by the first loop that wants them; NULL before */
 } prxi_stream;
 
 void prxi_stream_init(prxi_stream *s, prxi_ctx *c, int n_threads);
+/* Ends the worker threads. */
+void prxi_stream_close(prxi_stream *s);
 /* First error wins; safe from worker threads. op names the kernel. */
 void prxi_stream_fail(prxi_stream *s, int code, const char *op, const char *why);
 static inline int prxi_stream_error(const prxi_stream *s) { return atomic_load(&s->failed); }
 
-/* Calls fn(cookie, i, thread) for i in [0, n), each once, on up to n_threads threads. Which thread
- * takes which item is not fixed, so an item's result must not depend on `thread` (an index below
+/* Calls fn(cookie, i, thread) for i in [0, n), each once, on up to n_threads threads; returns when all are done. A worker that
+ * the system has not scheduled yet is not waited for. Which thread takes which item is not fixed, so an item's result must not depend on `thread` (an index below
  * n_threads, for per-thread scratch). Items are handed out in order. Does not nest: a call from inside a worker
  * runs its items in that worker, with thread 0. fn reports errors through prxi_stream_fail. */
 typedef void (*prxi_task_fn)(void *cookie, int64_t i, int thread);
