@@ -20,10 +20,11 @@ void prxi_stream_close(prxi_stream *s);
 void prxi_stream_fail(prxi_stream *s, int code, const char *op, const char *why);
 static inline int prxi_stream_error(const prxi_stream *s) { return atomic_load(&s->failed); }
 
-/* Calls fn(cookie, i, thread) for i in [0, n), each once, on up to n_threads threads; returns when all are done. A worker that
- * the system has not scheduled yet is not waited for. Which thread takes which item is not fixed, so an item's result must not depend on `thread` (an index below
- * n_threads, for per-thread scratch). Items are handed out in order. Does not nest: a call from inside a worker
- * runs its items in that worker, with thread 0. fn reports errors through prxi_stream_fail. */
+/* Calls fn(cookie, i, thread) for i in [0, n), each once, on up to n_threads threads; returns when all are done. A
+ * worker that the system has not scheduled yet is not waited for. Which thread takes which item is not fixed, so an
+ * item's result must not depend on `thread` (an index below n_threads, for per-thread scratch). Items are handed out in
+ * order. Does not nest: a call from inside a worker runs its items in that worker, with thread 0. fn reports errors
+ * through prxi_stream_fail. */
 typedef void (*prxi_task_fn)(void *cookie, int64_t i, int thread);
 void prxi_parallel_for(prxi_stream *s, int64_t n, prxi_task_fn fn, void *cookie);
 

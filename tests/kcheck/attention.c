@@ -145,6 +145,7 @@ static void run(const problem *p, const prxi_attn_ops *ops, int threads, int wit
     else
         ops->dense[p->type](&s, &a);
     CHECK(prxi_stream_error(&s) == PRX_OK, "%s", ctx.error.text);
+    prxi_stream_close(&s);
     CHECK(atomic_load(&mem.total) == 0, "scratch is given back");
 }
 

@@ -251,6 +251,7 @@ static void check_faults(kc *k)
         prxi_linear_run(&s, l, 1, w, 8, y, 8);
         kc_result(k, prxi_stream_error(&s) == PRX_ENOMEM && y[0] == 7, "run without memory");
         prxi_linear_close(&c, &l);
+        prxi_stream_close(&s);
         kc_result(k, atomic_load(&mem.total) == 0, "close leaks");
         return;
     }

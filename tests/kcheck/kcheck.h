@@ -214,6 +214,8 @@ static inline void kc_run_isa(kc *k, uint32_t isa, void (*check)(kc *k))
     check(k);
     kc_result(k, prxi_stream_error(&k->one) == PRX_OK && prxi_stream_error(&k->three) == PRX_OK, "%s",
               k->ctx.error.text);
+    prxi_stream_close(&k->one);
+    prxi_stream_close(&k->three);
     kc_result(k, atomic_load(&k->mem.total) == 0, "%zu bytes leak", atomic_load(&k->mem.total));
 }
 

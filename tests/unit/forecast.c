@@ -99,6 +99,7 @@ static void check_residual(void)
     CHECK(bad == 0, "%d wrong", bad);
     CHECK(memcmp(x, x3, sizeof x) == 0, "three threads");
     prxi_forecast_close(&ctx, &f);
+    prxi_stream_close(&stream);
     CHECK(atomic_load(&mem.total) == 0, "freed");
 }
 

@@ -30,7 +30,9 @@ static int encode(const prxi_text *t, const int32_t *ids, int n, int threads, fl
     prxi_stream s;
     prxi_clear(&c);
     prxi_stream_init(&s, &c, threads);
-    return prxi_text_encode(&c, &s, t, ids, n, out);
+    const int err = prxi_text_encode(&c, &s, t, ids, n, out);
+    prxi_stream_close(&s);
+    return err;
 }
 
 static double rel_l2(const float *a, const float *b, size_t n)
@@ -274,7 +276,9 @@ static int encode_in(prxi_ctx *fc, const prxi_text *t)
     prxi_stream s;
     float out[3 * DIM];
     prxi_stream_init(&s, fc, 1);
-    return prxi_text_encode(fc, &s, t, (const int32_t[]) { 1, 2, 3 }, 3, out);
+    const int err = prxi_text_encode(fc, &s, t, (const int32_t[]) { 1, 2, 3 }, 3, out);
+    prxi_stream_close(&s);
+    return err;
 }
 
 static void test_faults(prxi_dtype dtype)

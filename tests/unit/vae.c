@@ -50,6 +50,7 @@ static float *decode(const prxi_vae *v, const prxi_vae_job *job, const float *la
         err = prxi_decoder_next(&c, &s, d, latents, t, p, &n);
     CHECK(err < 0 || (size_t)(p - out) == frames * frame, "%zu floats instead of %zu", (size_t)(p - out), frames * frame);
     prxi_decoder_close(&c, &d);
+    prxi_stream_close(&s);
     if (err == PRX_OK)
         return out;
     prxi_free(&mem, out);
