@@ -9,7 +9,8 @@ typedef struct prxi_video_spec {
     int fps_num, fps_den;
     int64_t frames;              /* expected, 0 unknown */
     const char *comment;         /* settings as JSON for the container's comment tag, or NULL */
-    int crf;                     /* quality of lossy encoders; -1: default */
+    int crf;                     /* quality of lossy encoders, on libx264's scale 0..51; -1: default (18) */
+    const char *encoder;         /* name in libavcodec, or NULL: the first of the container's list that works here */
 } prxi_video_spec;
 
 /* A muxer writes 8-bit RGB frames [height, width, 3] in order. One const descriptor per kind. */
@@ -42,17 +43,23 @@ int  prxi_writer_finish(prxi_ctx *c, prxi_writer *w);
 /* Joins the thread and frees; an unfinished file is removed and an old target is untouched. */
 void prxi_writer_close(prxi_ctx *c, prxi_writer **w);
 
-/* Reader: any video that libavformat opens, an image sequence (%04d), y4m ("-" = stdin), or a dump (.safetensors with `frames`). */
+/* Reader: any video that libavformat opens, an image sequence (%04d), y4m ("-" = stdin). */
 typedef struct prxi_reader prxi_reader;
 int  prxi_reader_open(prxi_ctx *c, prxi_reader **out, const char *path);
+/* Frames in memory, u8 [n, height, width, 3], borrowed until close: how a dump's tensor `frames` is read. fps is 0/0. */
+int  prxi_reader_open_frames(prxi_ctx *c, prxi_reader **out, const uint8_t *frames, int64_t n, int64_t height,
+                             int64_t width);
+/* frames is 0 when the container does not say. */
 const prxi_video_spec *prxi_reader_spec(const prxi_reader *r);
 /* 1: rgb (8-bit [height, width, 3]) filled; 0: end; negative: error. */
 int  prxi_reader_next(prxi_ctx *c, prxi_reader *r, uint8_t *rgb);
+/* Presentation time of the frame last read, in seconds; NaN when unknown. */
+double prxi_reader_time(const prxi_reader *r);
 void prxi_reader_close(prxi_ctx *c, prxi_reader **r);
 
 /* RGB [0,1] f32 -> u8 by truncation, as diffusers' export does (models.md 5.1). NaN becomes 0. */
 void prxi_rgb_to_u8(const float *rgb, size_t n, uint8_t *out);
-/* Names of usable H.264 encoders etc. for `doctor`: next name after i, NULL at the end. */
+/* Names of encoders that open on this machine, for `doctor`, best first; NULL at the end. */
 const char *prxi_encoder_at(int i);
 
 #endif
