@@ -1,6 +1,7 @@
 /* Containers and encoders of libav: mp4, mov, mkv, webm. libav types stay in this file, libav_read.c and gif.c. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -227,6 +228,7 @@ static int open_encoder(prxi_ctx *c, prxi_av_output *o, const container *k, cons
     const int header = o->oc->oformat->flags & AVFMT_GLOBALHEADER;
     int err = AVERROR_ENCODER_NOT_FOUND;
     char tried[256] = "";
+    size_t len = 0;
     for (const encoder *n = k->encoders; n->name; n++) {
         if (s->encoder && strcmp(s->encoder, n->name) != 0)
             continue;
@@ -237,8 +239,8 @@ static int open_encoder(prxi_ctx *c, prxi_av_output *o, const container *k, cons
                       n == k->encoders ? "" : k->encoders[0].name);
             return PRX_OK;
         }
-        if (strlen(tried) + strlen(n->name) + 3 < sizeof tried)
-            strcat(strcat(tried, *tried ? ", " : ""), n->name);
+        if (len < sizeof tried)
+            len += (size_t)snprintf(tried + len, sizeof tried - len, "%s%s", len ? ", " : "", n->name);
     }
     if (!*tried)
         return prxi_fail(c, PRX_EINVAL, "%s: encoder \"%s\" is not one for %s", o->out.shown, s->encoder, k->format);

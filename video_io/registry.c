@@ -1,6 +1,7 @@
 /* The list of muxers, and the choice by file name. */
 #include "video_int.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -45,14 +46,13 @@ const prxi_muxer *prxi_muxer_for(prxi_ctx *c, const char *path)
         return &prxi_muxer_y4m;
     const char *ext = prxi_extension(path);
     char all[256] = "";
+    size_t n = 0;
     for (int i = 0; prxi_muxer_at(i); i++) {
         const char *list = muxers[i]->extensions;
         if (listed(list, ext))
             return muxers[i];
-        for (; *list && strlen(all) + 16 < sizeof all; list += strcspn(list, "|"), list += *list == '|') {
-            strcat(all, *all ? " ." : ".");
-            strncat(all, list, strcspn(list, "|"));
-        }
+        for (; *list && n < sizeof all; list += strcspn(list, "|"), list += *list == '|')
+            n += (size_t)snprintf(all + n, sizeof all - n, "%s.%.*s", n ? " " : "", (int)strcspn(list, "|"), list);
     }
     if (*ext)
         prxi_fail(c, PRX_EINVAL, "%s: unknown extension \".%s\"; accepted: %s, or \"-\" for Y4M on standard output",
