@@ -207,6 +207,7 @@ static void own_signals(sigset_t *set)
 {
     static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
     sigemptyset(set);
+    sigaddset(set, SIGUSR1);                 /* wakes the thread when there is nothing more to wait for */
     for (int i = 0; i < 3; i++) {
         struct sigaction before;
         if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
@@ -242,7 +243,7 @@ static void *watch(void *cookie)
         const int sig = sigtimedwait(&set, NULL, &tick);
         pthread_mutex_lock(&g.lock);
         const int stop = g.stop;
-        if (!stop && sig > 0)
+        if (!stop && sig > 0 && sig != SIGUSR1)
             on_signal(sig);
         else if (!stop && g.mode == MODE_BAR && g.signals == 0)
             draw_bar();
@@ -291,6 +292,7 @@ void progress_stop(void)
     g.stop = 1;
     wipe();
     pthread_mutex_unlock(&g.lock);
+    pthread_kill(g.thread, SIGUSR1);
     pthread_join(g.thread, NULL);
     g.running = 0;
 }

@@ -170,11 +170,18 @@ static int find_model(const render *r, char *dir, size_t n)
 /* What can be known to fail is said before a minute of work. */
 static int check_outputs(const render *r)
 {
+    static const char *const keys[] = { "output", "dump", "save_state" };
     const char *stats = cli_value(r->args, "stats");
-    const char *output = cli_value(r->args, "output");
-    if (stats && strcmp(stats, "-") == 0 && output && strcmp(output, "-") == 0)
+    if (stats && strcmp(stats, "-") == 0 && strcmp(r->output, "-") == 0)
         return cli_error(2, "--stats: -: standard output already takes the video");
-    return stats ? cli_check_writable("--stats", stats) : 0;
+    int code = stats ? cli_check_writable("--stats", stats) : 0;
+    for (int i = 0; i < 3 && !code; i++) {
+        char path[PATH_MAX];
+        get(r, keys[i], path, sizeof path);
+        if (path[0])
+            code = cli_check_writable(keys[i], path);
+    }
+    return code;
 }
 
 static int prepare(render *r)
@@ -182,15 +189,15 @@ static int prepare(render *r)
     char dir[PATH_MAX];
     int err, code = find_model(r, dir, sizeof dir);
     if (!code)
-        code = check_outputs(r);
-    if (!code)
         code = cli_open_engine(&r->engine, r->args);
     if (code)
         return code;
     if ((err = prx_model_open(&r->model, r->engine, dir)) < 0 || (err = prx_job_open(&r->job, r->model)) < 0)
         return cli_fail(err, prx_engine_last_error(r->engine));
     code = apply_settings(r);
-    return code ? code : resolve_names(r);
+    if (!code)
+        code = resolve_names(r);
+    return code ? code : check_outputs(r);
 }
 
 static int show_plan(const render *r)
@@ -202,18 +209,26 @@ static int show_plan(const render *r)
     return code;
 }
 
-/* One line on what begins. */
-static void announce(const render *r)
+/* One line on what begins: the settings as the plan resolved them. */
+static void announce(const char *plan)
 {
-    static const char *const keys[] = { "width", "height", "frames", "fps", "steps", "guidance", "scheduler",
+    static const char *const keys[] = { "width", "height", "frames", "fps", "steps", "scheduler", "guidance",
                                         "attention", "cache", "seed" };
     char v[10][64], line[800];
-    for (int i = 0; i < 10; i++)
-        get(r, keys[i], v[i], sizeof v[i]);
+    cJSON *root = cJSON_Parse(plan);
+    const cJSON *request = cJSON_GetObjectItemCaseSensitive(root, "request");
+    for (int i = 0; i < 10; i++) {
+        const cJSON *o = cJSON_GetObjectItemCaseSensitive(request, keys[i]);
+        if (cJSON_IsNumber(o))
+            snprintf(v[i], sizeof v[i], "%.15g", o->valuedouble);
+        else
+            snprintf(v[i], sizeof v[i], "%s", cJSON_IsString(o) ? o->valuestring : "?");
+    }
     snprintf(line, sizeof line,
              "%sx%s, %s frames at %s/s, %s steps of %s, guidance %s, %s attention, cache %s, seed %s", v[0], v[1],
-             v[2], v[3], v[4], v[6], v[5], v[7], v[8], v[9]);
+             v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9]);
     progress_note(line);
+    cJSON_Delete(root);
 }
 
 /* ---- after the work ---- */
@@ -286,10 +301,12 @@ static int interrupted(const render *r)
 
 static int execute(render *r)
 {
-    int err = prx_job_plan(r->job, NULL);
+    char *plan = NULL;
+    int err = prx_job_plan(r->job, &plan);
     if (err < 0)
         return job_fail(r, err);
-    announce(r);
+    announce(plan);
+    prx_text_free(r->engine, plan);
     progress_set_job(r->job);
     prx_job_on_progress(r->job, progress_update, NULL);
     err = prx_job_run(r->job);
@@ -328,7 +345,7 @@ static void print_plugin(FILE *f, const prx_plugin_info *p)
         if (prx_plugin_option(p->kind, p->name, i, &o) != PRX_OK)
             return;
         snprintf(left, sizeof left, "%s.%s=%s", p->kind, o.name, o.choices ? o.choices : o.type);
-        fprintf(f, "  --set %-34s %s (%s)\n", left, o.help, o.def && *o.def ? o.def : "none");
+        fprintf(f, "  --set %-44s %s (%s)\n", left, o.help, o.def && *o.def ? o.def : "none");
     }
 }
 

@@ -160,6 +160,8 @@ static void show_child(FILE *f, const cJSON *v, int indent, int key_width, int m
         fprintf(f, "%*s%-*s  %s\n", indent, "", key_width, name, text);
     } else if (cJSON_IsArray(v) && scalar_list_text(key, v, text, sizeof text)) {
         fprintf(f, "%*s%-*s  %s\n", indent, "", key_width, name, text);
+    } else if (!v->child) {
+        return;
     } else if (depth == MAX_DEPTH) {
         fprintf(f, "%*s%-*s  ...\n", indent, "", key_width, name);
     } else {

@@ -2,7 +2,7 @@
 # Signals: exit code 130, no file, no temporary file; a saved state goes on to the same video.
 . "$PRX_SOURCE/tests/cli/lib.sh"
 cd "$tmp" || exit 1
-long="-m $model --frames 5 --width $size --height $size --seed 7 --threads 2 --dtype f32"
+long="-m $model --frames 5 --width $size --height $size --seed 7 --threads 2 --dtype f32 --progress none"
 
 # interrupt SIGNAL STEPS ARGS: sends the signal when two steps are done. The exit code is in $code.
 interrupt() {

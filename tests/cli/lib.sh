@@ -13,7 +13,7 @@ model=$PRX_SOURCE/tests/vectors/golden/wan21_unipc/model
 builtin=$PRX_SOURCE/models/tiny
 size=32
 # shellcheck disable=SC2034
-quick="-m $model --steps 2 --frames 5 --width $size --height $size --seed 7 --threads 2"
+quick="-m $model --steps 2 --frames 5 --width $size --height $size --seed 7 --threads 2 --progress none"
 
 skip() { echo "skipped: $*"; exit 77; }
 fail() { echo "FAILED: $*"; failed=$((failed + 1)); }
@@ -62,9 +62,10 @@ says() {
 
 # absent FILE... : nothing stands there, and no temporary file beside it.
 absent() {
-    for f in "$@"; do
-        left=$(find "$(dirname "$f")" -maxdepth 1 -name "$(basename "$f")*" | head -n 3)
+    for gone in "$@"; do
+        left=$(find "$(dirname "$gone")" -maxdepth 1 -name "$(basename "$gone")*" | head -n 3)
         if [ -z "$left" ]; then pass; else fail "left behind: $left"; fi
+        [ -z "$left" ] || rm -f "$gone"*
     done
 }
 
