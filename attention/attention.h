@@ -35,11 +35,31 @@ typedef struct prxi_block_list {
 typedef void (*prxi_attn_dense_fn)(prxi_stream *s, const prxi_attn_args *a);
 typedef void (*prxi_attn_blocks_fn)(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b);
 
+/* Points against centroids, for clustering policies: heads of x as in prxi_attn_args, all of one dtype. */
+typedef struct prxi_nearest_args {
+    int heads, head_dim;
+    int64_t n;                 /* points per head */
+    int k;                     /* centroids per head */
+    const void *x;             /* token stride ldx, head stride head_dim */
+    int64_t ldx;
+    const void *centroids;     /* [heads][k][head_dim] */
+    int32_t *labels;           /* [heads][n] */
+    float *products;           /* [heads][n][k] or NULL */
+    float *sums;               /* [heads][k][head_dim] */
+    int32_t *counts;           /* [heads][k] */
+} prxi_nearest_args;
+
+typedef void (*prxi_nearest_fn)(prxi_stream *s, const prxi_nearest_args *a);
+
 /* Kernels: dtype-indexed. Never an S x S matrix; scratch comes from mem and is bounded by threads x tile.
  * Same bytes for any thread count. */
 typedef struct prxi_attn_ops {
     prxi_attn_dense_fn dense[PRXI_COMPUTE_DTYPES];
     prxi_attn_blocks_fn blocks[PRXI_COMPUTE_DTYPES];
+    /* nearest: labels = argmin |x - c|^2, ties to the lowest index; with products: those instead, x . c.
+     * gather: sums and counts of the points of each label. */
+    prxi_nearest_fn nearest[PRXI_COMPUTE_DTYPES];
+    prxi_nearest_fn gather[PRXI_COMPUTE_DTYPES];
 } prxi_attn_ops;
 
 void prxi_attn_init_ref(prxi_attn_ops *t);

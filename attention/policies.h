@@ -4,6 +4,6 @@
 
 #include "attention/attention.h"
 
-extern const prxi_attn_policy prxi_attn_dense, prxi_attn_radial;
+extern const prxi_attn_policy prxi_attn_dense, prxi_attn_radial, prxi_attn_svg2;
 
 #endif

@@ -1,7 +1,7 @@
 /* Attention policies by name: a new policy is one file and one line here. */
 #include "attention/policies.h"
 
-static const prxi_attn_policy *const policies[] = { &prxi_attn_dense, &prxi_attn_radial, NULL };
+static const prxi_attn_policy *const policies[] = { &prxi_attn_dense, &prxi_attn_radial, &prxi_attn_svg2, NULL };
 
 const prxi_attn_policy *prxi_attn_policy_at(int i)
 {

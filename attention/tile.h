@@ -33,7 +33,7 @@ typedef struct prxi_tile_ops {
     int lanes;              /* queries of a vector */
     size_t elem;            /* bytes of a packed element */
     prxi_dtype dtype;       /* of the inputs and the output */
-    /* k0, k1, v0, v1: rows of n elements or NULL for zeros. */
+    /* k0, k1, v0, v1: rows of n elements or NULL for zeros; a key without a value is not supported. */
     void (*pack_pair)(void *k, void *v, const void *const rows[4], int n, int d);
     /* rows: vecs * lanes pointers to n elements, NULL for zeros. */
     void (*pack_q)(void *q, const void *const *rows, int vecs, int n, int d);
@@ -42,17 +42,24 @@ typedef struct prxi_tile_ops {
     void (*values)(const prxi_tile *t);         /* o = alpha * o + p v */
     /* rows: vecs * lanes pointers to n elements, NULL to skip; writes o / l, zeros where l is 0. */
     void (*finish)(const prxi_tile *t, void *const *rows, int n);
+    /* Column maxima of s so far and the rows that hold them, counted from `first`; the earliest row wins. */
+    void (*argmax)(const prxi_tile *t, int32_t first, float *best, int32_t *arg);
+    void (*add_row)(float *sum, const void *row, int n);
 } prxi_tile_ops;
 
 void prxi_attn_tiled_dense(prxi_stream *s, const prxi_attn_args *a, const prxi_tile_ops *ops);
 void prxi_attn_tiled_blocks(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b,
                             const prxi_tile_ops *ops);
 
+void prxi_tiled_nearest(prxi_stream *s, const prxi_nearest_args *a, const prxi_tile_ops *ops);
+void prxi_tiled_gather(prxi_stream *s, const prxi_nearest_args *a, const prxi_tile_ops *ops);
+
 void prxi_attn_ref_dense_f32(prxi_stream *s, const prxi_attn_args *a);
 void prxi_attn_ref_dense_bf16(prxi_stream *s, const prxi_attn_args *a);
 void prxi_attn_ref_blocks_f32(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b);
 void prxi_attn_ref_blocks_bf16(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b);
 
+void prxi_attn_init_ref_nearest(prxi_attn_ops *t);
 void prxi_attn_init_avx2(prxi_attn_ops *t);
 void prxi_attn_init_avx512(prxi_attn_ops *t);
 void prxi_attn_init_avx512bf16(prxi_attn_ops *t);

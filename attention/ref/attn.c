@@ -118,6 +118,7 @@ void prxi_attn_ref_blocks_bf16(prxi_stream *s, const prxi_attn_args *a, const pr
 
 void prxi_attn_init_ref(prxi_attn_ops *t)
 {
+    prxi_attn_init_ref_nearest(t);
     t->dense[PRXI_F32] = prxi_attn_ref_dense_f32;
     t->dense[PRXI_BF16] = prxi_attn_ref_dense_bf16;
     t->blocks[PRXI_F32] = prxi_attn_ref_blocks_f32;

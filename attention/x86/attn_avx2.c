@@ -19,4 +19,11 @@
     _mm256_castsi256_ps(                                                                          \
         _mm256_add_epi32(_mm256_castps_si256(y), _mm256_slli_epi32(_mm256_castps_si256(t), 23)))
 
+#define V_TAKE_GREATER(top, at, x, index)                                                         \
+    {                                                                                             \
+        const __m256 more = _mm256_cmp_ps(x, top, _CMP_GT_OQ);                                    \
+        top = _mm256_blendv_ps(top, x, more);                                                     \
+        at = _mm256_blendv_ps(at, _mm256_castsi256_ps(_mm256_set1_epi32(index)), more);           \
+    }
+
 #include "attn_f32_tmpl.h"

@@ -130,9 +130,34 @@ static void softmax(const prxi_tile *t)
     }
 }
 
+static void argmax(const prxi_tile *t, int32_t first, float *best, int32_t *arg)
+{
+    const size_t width = (size_t)t->vecs * LANES;
+    for (size_t x = 0; x < width; x += LANES) {
+        __m512 top = V_LOAD(best + x);
+        __m512i at = _mm512_load_si512(arg + x);
+        const float *s = t->s + x;
+        for (int32_t i = 0; i < 2 * t->pairs; i++, s += width) {
+            const __m512 y = V_LOAD(s);
+            const __mmask16 more = _mm512_cmp_ps_mask(y, top, _CMP_GT_OQ);
+            top = _mm512_mask_mov_ps(top, more, y);
+            at = _mm512_mask_set1_epi32(at, more, first + i);
+        }
+        V_STORE(best + x, top);
+        _mm512_store_si512(arg + x, at);
+    }
+}
+
+static void add_row(float *sum, const void *row, int n)
+{
+    for (int i = 0; i < n; i++)
+        sum[i] += prxi_bf16_to_f32(((const prxi_bf16 *)row)[i]);
+}
+
 static const prxi_tile_ops tiles = {
     .lanes = LANES, .elem = 2, .dtype = PRXI_BF16, .pack_pair = pack_pair, .pack_q = pack_q,
     .scores = scores, .softmax = softmax, .values = values, .finish = finish,
+    .argmax = argmax, .add_row = add_row,
 };
 
 static void dense(prxi_stream *s, const prxi_attn_args *a)
@@ -145,8 +170,20 @@ static void blocks(prxi_stream *s, const prxi_attn_args *a, const prxi_block_lis
     prxi_attn_tiled_blocks(s, a, b, &tiles);
 }
 
+static void nearest(prxi_stream *s, const prxi_nearest_args *a)
+{
+    prxi_tiled_nearest(s, a, &tiles);
+}
+
+static void gather(prxi_stream *s, const prxi_nearest_args *a)
+{
+    prxi_tiled_gather(s, a, &tiles);
+}
+
 void prxi_attn_init_avx512bf16(prxi_attn_ops *t)
 {
+    t->nearest[PRXI_BF16] = nearest;
+    t->gather[PRXI_BF16] = gather;
     t->dense[PRXI_BF16] = dense;
     t->blocks[PRXI_BF16] = blocks;
 }

@@ -65,8 +65,15 @@ static void pack_pair_bf16(void *k, void *v, const void *const rows[4], int n, i
 static PRXI_ALWAYS_INLINE void pack_q(float *q, const void *const *rows, prxi_dtype type, int vecs, int n, int d)
 {
     const size_t width = (size_t)vecs * LANES;
+    int done = 0;
+#ifdef V_PACK_Q     /* whole squares of LANES dimensions */
+    done = n / LANES * LANES;
+    for (size_t i = 0; i < width; i += LANES)
+        for (int j = 0; j < done; j += LANES)
+            V_PACK_Q(q + (size_t)j * width + i, width, rows + i, type, j);
+#endif
     for (size_t i = 0; i < width; i++)
-        for (int j = 0; j < d; j++)
+        for (int j = done; j < d; j++)
             q[(size_t)j * width + i] = element(rows[i], type, j, n);
 }
 
@@ -110,7 +117,14 @@ static PRXI_ALWAYS_INLINE void finish_as(const prxi_tile *t, void *const *rows, 
     const size_t width = (size_t)t->vecs * LANES;
     for (size_t x = 0; x < width; x++) {
         const float inv = t->l[x] != 0.0f ? 1.0f / t->l[x] : 0.0f;
-        for (size_t j = 0; rows[x] && j < (size_t)n; j++)
+        size_t j = 0;
+#ifdef V_FINISH
+        if (x % LANES == 0)
+            for (int i = 0; i + LANES <= n; i += LANES)
+                V_FINISH(t->o + (size_t)i * width + x, width, t->l + x, rows + x, type, i);
+        j = (size_t)(n / LANES * LANES);
+#endif
+        for (; rows[x] && j < (size_t)n; j++)
             prxi_store(rows[x], type, j, t->o[j * width + x] * inv);
     }
 }
@@ -125,9 +139,35 @@ static void finish_bf16(const prxi_tile *t, void *const *rows, int n)
     finish_as(t, rows, PRXI_BF16, n);
 }
 
+static void argmax(const prxi_tile *t, int32_t first, float *best, int32_t *arg)
+{
+    const size_t width = (size_t)t->vecs * LANES;
+    for (size_t x = 0; x < width; x += LANES) {
+        VEC top = V_LOAD(best + x), at = V_LOAD((const float *)(const void *)(arg + x));
+        const float *s = t->s + x;
+        for (int32_t i = 0; i < 2 * t->pairs; i++, s += width)
+            V_TAKE_GREATER(top, at, V_LOAD(s), first + i);
+        V_STORE(best + x, top);
+        V_STORE((float *)(void *)(arg + x), at);
+    }
+}
+
+static void add_row_f32(float *PRXI_RESTRICT sum, const void *row, int n)
+{
+    for (int i = 0; i < n; i++)
+        sum[i] += prxi_load(row, PRXI_F32, (size_t)i);
+}
+
+static void add_row_bf16(float *PRXI_RESTRICT sum, const void *row, int n)
+{
+    for (int i = 0; i < n; i++)
+        sum[i] += prxi_load(row, PRXI_BF16, (size_t)i);
+}
+
 #define TILES(type_, name)                                                                        \
     { .lanes = LANES, .elem = 4, .dtype = type_, .pack_pair = pack_pair_##name, .pack_q = pack_q_##name, \
-      .scores = scores, .softmax = softmax, .values = values, .finish = finish_##name }
+      .scores = scores, .softmax = softmax, .values = values, .finish = finish_##name,     \
+      .argmax = argmax, .add_row = add_row_##name }
 
 static const prxi_tile_ops tiles[PRXI_COMPUTE_DTYPES] = { [PRXI_F32] = TILES(PRXI_F32, f32),
                                                           [PRXI_BF16] = TILES(PRXI_BF16, bf16) };
@@ -152,8 +192,32 @@ static void blocks_bf16(prxi_stream *s, const prxi_attn_args *a, const prxi_bloc
     prxi_attn_tiled_blocks(s, a, b, &tiles[PRXI_BF16]);
 }
 
+static void nearest_f32(prxi_stream *s, const prxi_nearest_args *a)
+{
+    prxi_tiled_nearest(s, a, &tiles[PRXI_F32]);
+}
+
+static void nearest_bf16(prxi_stream *s, const prxi_nearest_args *a)
+{
+    prxi_tiled_nearest(s, a, &tiles[PRXI_BF16]);
+}
+
+static void gather_f32(prxi_stream *s, const prxi_nearest_args *a)
+{
+    prxi_tiled_gather(s, a, &tiles[PRXI_F32]);
+}
+
+static void gather_bf16(prxi_stream *s, const prxi_nearest_args *a)
+{
+    prxi_tiled_gather(s, a, &tiles[PRXI_BF16]);
+}
+
 void INIT(prxi_attn_ops *t)
 {
+    t->nearest[PRXI_F32] = nearest_f32;
+    t->nearest[PRXI_BF16] = nearest_bf16;
+    t->gather[PRXI_F32] = gather_f32;
+    t->gather[PRXI_BF16] = gather_bf16;
     t->dense[PRXI_F32] = dense_f32;
     t->dense[PRXI_BF16] = dense_bf16;
     t->blocks[PRXI_F32] = blocks_f32;
