@@ -113,6 +113,7 @@ static void vectors(const prxi_attn_ops *ops, int threads)
             if (i == n)
                 compare(&km, cJSON_GetObjectItem(last, "labels"), cJSON_GetObjectItem(last, "sizes"),
                         cJSON_GetObjectItem(last, "centroids"), name);
+            prxi_stream_close(&s);
             drop(&km);
         }
     }
@@ -206,6 +207,7 @@ static void random_runs(uint32_t isa, const char *name, int cases)
                 memcpy(first, km.centroids, bytes);
                 memcpy(labels, km.labels, n * sizeof *labels);
             }
+            prxi_stream_close(&s);
         }
         CHECK(!memcmp(first, km.centroids, bytes) && !memcmp(labels, km.labels, n * sizeof *labels),
               "%s: bytes depend on the threads", name);
@@ -238,6 +240,7 @@ static void seeds_are_points(void)
                 twice += km.head_dim > 4 && km.k <= km.n && !memcmp(c + (size_t)a * row, c + (size_t)b * row, row);
         }
         CHECK(missing == 0 && twice == 0, "seeding %d: %d centroids are no points, %d are double", i % 3, missing, twice);
+        prxi_stream_close(&s);
         drop(&km);
     }
 }
@@ -261,6 +264,7 @@ static void tie(const prxi_attn_ops *ops)
                          .reseed = 1, .centroids = e, .labels = (int32_t[3]) { 0 }, .sizes = sizes };
     prxi_kmeans_run(&s, &km);
     CHECK(e[1] == 10, "the empty cluster takes the worst placed point, not %g", (double)e[1]);
+    prxi_stream_close(&s);
 }
 
 static int countdown;
@@ -299,6 +303,7 @@ static void refused_memory(uint32_t isa)
         prxi_kmeans_seed(&s, &km, PRXI_SEED_RANDOM, 1);
         prxi_kmeans_run(&s, &km);
         failures += prxi_stream_error(&s) == PRX_ENOMEM;
+        prxi_stream_close(&s);
         CHECK(atomic_load(&small.total) == 0, "%d allocations: %zu bytes leak", n, atomic_load(&small.total));
     }
     CHECK(failures > 3 && failures < 40, "%d of 40 fail", failures);

@@ -403,6 +403,7 @@ static void policy(void)
     prxi_clear(&ctx);
     CHECK(prxi_option_set(&ctx, p->options, priv, "attention.", "block", "96") != PRX_OK, "block 96");
     prxi_clear(&ctx);
+    prxi_stream_close(&s);
     p->close(priv, &ctx);
     prxi_free(&mem, priv);
 }

@@ -223,6 +223,7 @@ static void block_attention(const prxi_attn_ops *table)
         for (int i = 0; i < n * heads * d; i++)
             worst = fabs((double)o[i] - (double)want[i]) > worst ? fabs((double)o[i] - (double)want[i]) : worst;
         CHECK(worst <= 1e-5, "%s: off by %g", cJSON_GetObjectItem(one, "name")->valuestring, worst);
+        prxi_stream_close(&s);
         free(q), free(k), free(v), free(want), free(o), free(q_start), free(k_start), free(cols), free(row);
     }
     prxi_json_close(&ctx, &j);
@@ -328,6 +329,7 @@ static double off_from_dense(rig *r, const prxi_block_list *list)
     ops.dense[PRXI_F32](&s, &a);
     for (size_t i = 0; i < n; i++)
         worst = fabs((double)dense[i] - (double)r->o[i]) > worst ? fabs((double)dense[i] - (double)r->o[i]) : worst;
+    prxi_stream_close(&s);
     free(dense);
     return worst;
 }
@@ -359,6 +361,7 @@ static void warm_up(void)
             }
         CHECK(wrong == 0 && prxi_stream_error(&s) == PRX_OK, "%s: %d calls", cJSON_GetObjectItem(row, "name")->valuestring,
               wrong);
+        prxi_stream_close(&s);
         drop_rig(&ctx, &r);
     }
     prxi_json_close(&ctx, &j);
@@ -397,6 +400,7 @@ static void random_policies(int cases)
             else
                 CHECK(isfinite(off), "output is finite");
         }
+        prxi_stream_close(&s);
         drop_rig(&ctx, &r);
     }
 }
@@ -429,7 +433,8 @@ static void state(void)
     const float a0 = first_centre(&r, choose(&r, &s, 0, 0, 0, &density));
     const float a1 = first_centre(&r, choose(&r, &s, 1, 0, 0, &density));
     const float again = first_centre(&r, choose(&r, &s, 0, 0, 0, &density));
-    CHECK(a0 == again && a0 != a1, "an earlier step is a new video (%g, %g); a later one goes on (%g)", (double)a0, (double)again, (double)a1);
+    CHECK(a0 == again && a0 != a1, "an earlier step is a new video (%g, %g); a later one goes on (%g)",
+          (double)a0, (double)again, (double)a1);
     r.q = mine;
     choose(&r, &s, 0, 0, 1, &density);
     r.q = other;
@@ -438,6 +443,7 @@ static void state(void)
     CHECK(first_centre(&r, choose(&r, &s, 4, 0, 0, &density)) == a0, "a new plan starts anew");
     r.q = other;
     free(mine);
+    prxi_stream_close(&s);
     drop_rig(&ctx, &r);
 }
 
@@ -464,6 +470,7 @@ static void settings(void)
     double density;
     CHECK(!choose(&r, &s, 4, 2, 0, &density) && prxi_stream_error(&s) == PRX_EINVAL, "another size is refused");
     prxi_clear(&ctx);
+    prxi_stream_close(&s);
     drop_rig(&ctx, &r);
 }
 
@@ -503,6 +510,7 @@ static void refused_memory(void)
             CHECK((list == NULL) == (err != PRX_OK), "%d allocations", n);
         }
         failures += err == PRX_ENOMEM;
+        prxi_stream_close(&s);
         drop_rig(&c, &r);
         CHECK(atomic_load(&small.total) == 0, "%d allocations: %zu bytes leak", n, atomic_load(&small.total));
     }
