@@ -1,9 +1,31 @@
 /* Runs a fuzz target without libFuzzer: every seed, then mutated seeds from a fixed generator. Passing means that it came
- * back every time; the sanitizer build sees what else went wrong. */
+ * back every time; the sanitizer build sees what else went wrong. With libFuzzer, gives it the seeds. */
 #include <stdio.h>
 #include <string.h>
 
 #include "tests/fuzz/fuzz.h"
+
+#if defined(PRX_LIBFUZZER)
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+
+/* Writes the seeds into the last argument, the corpus folder, before libFuzzer reads it. */
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    const char *dir = (*argv)[*argc - 1];
+    for (int i = 0; *argc > 1 && dir[0] != '-' && fuzz_seeds[i].data; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/seed-%d", dir, i);
+        FILE *f = fopen(path, "wb");
+        if (f) {
+            fwrite(fuzz_seeds[i].data, 1, fuzz_seeds[i].n, f);
+            fclose(f);
+        }
+    }
+    return 0;
+}
+
+#else
 
 enum { MAX_BYTES = 4096 };
 
@@ -74,3 +96,5 @@ int main(void)
     printf("%d passed, 0 failed\n", seeds + fuzz_rounds);
     return 0;
 }
+
+#endif
