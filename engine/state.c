@@ -55,7 +55,12 @@ static int take_latents(prx_job *j, prxi_tensors *t, const char *path)
 
 static int check_same(prx_job *j, const cJSON *saved, const char *path)
 {
-    cJSON *now = prxi_request_json(j);
+    /* Through text, as the saved one went: a number that was added as text has another type until it is parsed. */
+    cJSON *request = prxi_request_json(j);
+    char *text = request ? cJSON_PrintUnformatted(request) : NULL;
+    cJSON *now = text ? cJSON_Parse(text) : NULL;
+    cJSON_free(text);
+    cJSON_Delete(request);
     int err = now ? PRX_OK : prxi_fail_nomem(&j->ctx, path, 0);
     for (size_t i = 0; err == PRX_OK && i < sizeof same_keys / sizeof *same_keys; i++)
         if (!cJSON_Compare(cJSON_GetObjectItemCaseSensitive(now, same_keys[i]),

@@ -56,6 +56,7 @@ static void start(runner *r, const golden_case *g, const char *isa, prxi_dtype d
 
 static void stop(runner *r)
 {
+    prxi_stream_close(&r->s);
     for (int e = 0; e < 2; e++) {
         if (r->run[e])
             prxi_dit_run_close(&golden_ctx, &r->run[e]);
