@@ -1,0 +1,3 @@
+/* SSIM for any processor. */
+#define SSIM_FN prxi_ssim_ref
+#include "ssim_tmpl.h"
