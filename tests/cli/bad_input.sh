@@ -145,13 +145,15 @@ printf '{"weight_map": {"proj_out.weight": "../../outside.safetensors"}}' >"$dit
 bad_model "index names a path outside"
 printf '{"weight_map": {"proj_out.weight": "%s"}}' "$tmp/outside.safetensors" >"$dit.index.json"
 bad_model "index names an absolute path"
-# NaN (bf16 and f32 alike: all ones) in the last weights of the file
+# NaN (all bits set, in bf16 and f32 alike) for every weight: not all of them are used
 for f in "$dit" "$vae" "$text"; do
     name=${f#"$tmp/model/"}
     break_model
-    bytes=$(wc -c <"$f")
-    printf '\377\377\377\377' | dd of="$f" bs=1 seek=$((bytes - 4)) conv=notrunc 2>/dev/null
+    data=$(($(od -An -t u8 -N 8 "$f") + 8))
+    { head -c "$data" "$f"; tail -c "+$((data + 1))" "$f" | tr '\000-\377' '\377'; } >"$tmp/nan"
+    mv "$tmp/nan" "$f"
     bad_model "$name with NaN"
+    says "NaN" "$name with NaN"
 done
 break_model
 head -c 1000 "$model/tokenizer/spiece.model" >"$tmp/model/tokenizer/spiece.model"
