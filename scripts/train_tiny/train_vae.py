@@ -180,7 +180,8 @@ def main():
         ck = torch.load(path)
         vae.load_state_dict(ck["vae"])
         step, spent, opt_state = ck["step"], ck["spent"], ck["opt"]
-    print("encoder %d, decoder %d parameters" % tuple(sum(q.numel() for q in m.parameters()) for m in (vae.encoder, vae.decoder)), flush=True)
+    sizes = tuple(sum(q.numel() for q in m.parameters()) for m in (vae.encoder, vae.decoder))
+    print("encoder %d, decoder %d parameters" % sizes, flush=True)
     if a.check:
         x = torch.rand(1, 3, 17, 64, 64) * 2 - 1
         with torch.no_grad():
@@ -203,7 +204,8 @@ def main():
     convs = [q for q in vae.parameters() if q.requires_grad and q.ndim >= 4 and q.shape[0] > 1 and q.numel() > 512]
     ids = {id(q) for q in convs}
     muon = Muon(convs)
-    opt = torch.optim.AdamW([q for q in vae.parameters() if q.requires_grad and id(q) not in ids], lr=a.lr, betas=(0.9, 0.98), weight_decay=1e-4)
+    others = [q for q in vae.parameters() if q.requires_grad and id(q) not in ids]
+    opt = torch.optim.AdamW(others, lr=a.lr, betas=(0.9, 0.98), weight_decay=1e-4)
     if opt_state and not a.freeze_encoder:
         opt.load_state_dict(opt_state[0])
         muon.state = opt_state[1]

@@ -32,6 +32,18 @@ static void check_file(const prxi_embedded *e)
     prxi_json_close(&ctx, &j);
 }
 
+/* The file in models/tiny is the one that configs/models/tiny.json describes. */
+static void check_builtin(void)
+{
+    prxi_json in, out;
+    if (prxi_json_open(&ctx, &in, PRX_SOURCE_DIR "/models/tiny/transformer/config.json", 0) != PRX_OK)
+        return;         /* a tree without the built-in model */
+    CHECK(prxi_model_defaults(&ctx, &in, 1, &out) == PRX_OK && out.root && strcmp(out.path, "tiny.json") == 0,
+          "the built-in model gets its defaults from %s", out.root ? out.path : "nowhere");
+    prxi_json_close(&ctx, &out);
+    prxi_json_close(&ctx, &in);
+}
+
 int main(void)
 {
     prxi_mem_init(&mem, NULL);
@@ -45,6 +57,7 @@ int main(void)
     check_match(WAN(40, 40, 16), 2, "wan2.2-t2v-a14b.json");
     check_match(WAN(30, 24, 48), 1, "wan2.2-ti2v-5b.json");
     check_match(WAN(2, 2, 16), 1, NULL);
+    check_builtin();
     check_match("{}", 1, NULL);
     return TEST_END();
 }
