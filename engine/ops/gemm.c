@@ -12,7 +12,7 @@
 
 /* Rows and columns of a task. Per thread: x block 168 x 400, sums 168 x 512, panel 384 x 32 floats: 650 KiB, for L2. */
 enum { MC = 168, NC = 512 };
-enum { MAX_SPLIT = 32, TASK_WORK = 1 << 19 };
+enum { MAX_SPLIT = 8, TASK_WORK = 1 << 19 };
 
 
 struct prxi_linear {
@@ -21,7 +21,7 @@ struct prxi_linear {
     prxi_dtype compute, out;
     prxi_epilogue epilogue;
     float *bias;             /* [n] or NULL */
-    unsigned char *packed;   /* [n / nr][k][nr] in the compute type, the last panel filled up with zeros */
+    unsigned char *packed;   /* [k / KC][n / nr][<= KC][nr] in the compute type, the last panel filled up with zeros */
     size_t bytes;
     prxi_dnn_linear *dnn;    /* set: oneDNN does it, and nothing is packed here */
 };
@@ -78,18 +78,26 @@ static void transpose32(const float *in, int64_t ld, int64_t rows, int64_t cols,
             out[j * nr + r] = in[r * ld + j];
 }
 
-/* Rows [first, first + rows) of w become one panel. */
-static void pack_panel(const prxi_linear_desc *d, int nr, int64_t first, int64_t rows, void *panel)
+/* Where panel p begins at k, a multiple of KC: panels of one block of k lie side by side, in the order of use. */
+static size_t packed_at(const prxi_linear *l, int64_t panel, int64_t k)
+{
+    const int64_t depth = min64(PRXI_GEMM_KC, l->k - k), panels = ceil_div(l->n, l->kernel->nr);
+    return (size_t)((k * panels + panel * depth) * l->kernel->nr) * prxi_dtype_size(l->compute);
+}
+
+/* Rows of w from the panel's first on, columns [k0, k1), become a piece of the panel. */
+static void pack_piece(const prxi_linear_desc *d, int nr, int64_t panel, int64_t k0, int64_t k1, unsigned char *to)
 {
     enum { STEP = 64 };
     float block[PRXI_GEMM_MAX_NR * STEP];
     const size_t size = prxi_dtype_size(d->compute);
-    for (int64_t k = 0; k < d->k; k += STEP) {
-        const int64_t cols = min64(STEP, d->k - k);
+    const int64_t first = panel * nr, rows = min64(nr, d->n - first);
+    for (int64_t k = k0; k < k1; k += STEP) {
+        const int64_t cols = min64(STEP, k1 - k);
         for (int64_t r = 0; r < rows; r++)
             convert(d->weight, d->weight_dtype, (size_t)((first + r) * d->k + k), cols,
                     (unsigned char *)block + (size_t)(r * STEP) * size, d->compute);
-        unsigned char *out = (unsigned char *)panel + (size_t)(k * nr) * size;
+        unsigned char *out = to + (size_t)((k - k0) * nr) * size;
         if (rows < nr)
             memset(out, 0, (size_t)(cols * nr) * size);
         if (d->compute == PRXI_BF16)
@@ -130,7 +138,8 @@ static int pack(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d)
             l->bias[i] = load_any(d->bias, d->bias_dtype, (size_t)i);
     }
     for (int64_t p = 0; p < panels; p++)
-        pack_panel(d, nr, p * nr, min64(nr, d->n - p * nr), l->packed + (size_t)p * panel);
+        for (int64_t k = 0; k < d->k; k += PRXI_GEMM_KC)
+            pack_piece(d, nr, p, k, min64(k + PRXI_GEMM_KC, d->k), l->packed + packed_at(l, p, k));
     return PRX_OK;
 }
 
@@ -226,13 +235,35 @@ static void copy_x(const linear_job *j, int64_t row, int64_t rows, int64_t k, in
     }
 }
 
+/* The next panel and the next block of x are fetched while the current panel is at work: caches further out are slow to answer,
+ * and a row or a panel is too short for the processor to notice a pattern. */
 typedef struct panel_span {
     int64_t row, rows;       /* of x */
     int64_t col, cols;       /* of the panel */
     int64_t k, depth;
-    const unsigned char *next;    /* the packed panel after this one, of as many bytes */
-    size_t next_bytes;
+    const unsigned char *next;    /* the packed panel after this one */
+    size_t next_bytes;            /* 0 after the last one */
+    int64_t fetch_row;            /* the first row of the next block of x that the tiles of this panel fetch */
 } panel_span;
+
+/* What tile t of n tiles fetches: its share of the next panel, and one row of the next block of x. */
+static prxi_gemm_fetch plan_fetch(const linear_job *j, const panel_span *p, const float *a, int64_t t, int64_t n)
+{
+    const int64_t turns = p->depth / PRXI_GEMM_FETCH_STEPS + 1, k = p->k + p->depth, row = p->fetch_row + t;
+    const int64_t share = (int64_t)p->next_bytes / n;
+    const size_t elem = prxi_dtype_size(j->l->compute);
+    const unsigned char *idle = (const unsigned char *)a;
+    prxi_gemm_fetch f = { { idle, idle }, { 0, 0 } };
+    if (share > 0) {
+        f.at[0] = p->next + t * share;
+        f.step[0] = share / turns + 1;
+    }
+    if (k < j->l->k && row < p->rows) {
+        f.at[1] = j->x + (size_t)((p->row + row) * j->ldx + k) * elem;
+        f.step[1] = min64(PRXI_GEMM_KC, j->l->k - k) * (int64_t)elem / turns + 1;
+    }
+    return f;
+}
 
 /* All row tiles of the block against one panel. sums holds mr x nr floats per tile between the blocks of k. */
 static void run_panel(const linear_job *j, const panel_span *p, const float *a, const float *b, float *sums)
@@ -242,27 +273,23 @@ static void run_panel(const linear_job *j, const panel_span *p, const float *a, 
     const int first = p->k == 0, last = p->k + p->depth == l->k;
     const size_t step = first && last ? 0 : (size_t)kernel->mr * (size_t)kernel->nr;
     const size_t out_size = prxi_dtype_size(l->out);
-    const size_t share = p->next_bytes / (size_t)ceil_div(p->rows, kernel->mr) + 1;
-    size_t ahead = 0;
-    for (int64_t r = 0; r < p->rows; r += kernel->mr, sums += step) {
+    const int64_t tiles = ceil_div(p->rows, kernel->mr);
+    for (int64_t t = 0; t < tiles; t++, sums += step) {
+        const int64_t r = t * kernel->mr;
         const int rows = (int)min64(kernel->mr, p->rows - r);
-        for (const size_t stop = ahead + share; ahead < stop && ahead < p->next_bytes; ahead += 64)
-            PRXI_PREFETCH(p->next + ahead);
-        kernel->tile(rows, p->depth, a + r * PRXI_GEMM_LDA, b, sums, first);
+        unsigned char *y = j->y + (size_t)((p->row + r) * j->ldy + p->col) * out_size;
+        const prxi_gemm_fetch f = plan_fetch(j, p, a, t, tiles);
+        for (int i = 0; last && i < rows; i++)
+            PRXI_PREFETCH(y + (size_t)(i * j->ldy) * out_size);
+        kernel->tile(rows, p->depth, a + r * PRXI_GEMM_LDA, b, sums, first, &f);
         if (!last)
             continue;
         const prxi_gemm_store s = {
             .rows = rows, .cols = (int)p->cols, .c = sums, .bias = l->bias ? l->bias + p->col : NULL, .alpha = 1.0f,
-            .epilogue = l->epilogue, .y = j->y + (size_t)((p->row + r) * j->ldy + p->col) * out_size, .ldy = j->ldy,
+            .epilogue = l->epilogue, .y = y, .ldy = j->ldy,
         };
         kernel->store[l->out](&s);
     }
-}
-
-/* Where the same block of k of the next panel lies; in the last panel, this one again, which costs nothing. */
-static const unsigned char *next_panel(const prxi_linear *l, const unsigned char *packed, int more)
-{
-    return more ? packed + (size_t)(l->k * l->kernel->nr) * prxi_dtype_size(l->compute) : packed;
 }
 
 static void linear_task(void *cookie, int64_t i, int thread)
@@ -281,9 +308,10 @@ static void linear_task(void *cookie, int64_t i, int thread)
         const int64_t depth = min64(PRXI_GEMM_KC, l->k - k);
         copy_x(j, row, rows, k, depth, a);
         for (int64_t c = 0; c < cols0; c += nr) {
-            const unsigned char *packed = l->packed + (size_t)((col0 + c) / nr * l->k * nr + k * nr) * elem;
-            const panel_span p = { row, rows, col0 + c, min64(nr, cols0 - c), k, depth,
-                                   next_panel(l, packed, c + nr < cols0), (size_t)(depth * nr) * elem };
+            const unsigned char *packed = l->packed + packed_at(l, (col0 + c) / nr, k);
+            const size_t bytes = (size_t)(depth * nr) * elem;
+            const panel_span p = { row, rows, col0 + c, min64(nr, cols0 - c), k, depth, packed + bytes,
+                                   c + nr < cols0 ? bytes : 0, c / nr * tiles };
             const float *b = (const float *)(const void *)packed;
             if (l->compute == PRXI_BF16) {
                 kernel->widen(depth * nr, (const prxi_bf16 *)(const void *)packed, wide);
@@ -432,13 +460,14 @@ static void sgemm_block(const sgemm_args *g, int64_t row, int64_t rows, int64_t 
     _Alignas(64) float b[PRXI_GEMM_KC * PRXI_GEMM_MAX_NR];
     _Alignas(64) float sums[(SGEMM_ROWS + PRXI_GEMM_MAX_MR) * PRXI_GEMM_MAX_NR];
     const int mr = g->kernel->mr, nr = g->kernel->nr;
+    const prxi_gemm_fetch none = { { (const unsigned char *)a, (const unsigned char *)a }, { 0, 0 } };
     for (int64_t k = 0; k < g->k || k == 0; k += PRXI_GEMM_KC) {
         const int64_t depth = min64(PRXI_GEMM_KC, g->k - k);
         for (int64_t r = 0; r < rows; r++)
             memcpy(a + r * PRXI_GEMM_LDA, g->a + (row + r) * g->lda + k, (size_t)depth * sizeof *a);
         pack_b(g->trans_b, g->b + (g->trans_b ? col * g->ldb + k : k * g->ldb + col), g->ldb, cols, depth, nr, b);
         for (int64_t r = 0; r < rows; r += mr)
-            g->kernel->tile((int)min64(mr, rows - r), depth, a + r * PRXI_GEMM_LDA, b, sums + r * nr, k == 0);
+            g->kernel->tile((int)min64(mr, rows - r), depth, a + r * PRXI_GEMM_LDA, b, sums + r * nr, k == 0, &none);
     }
     const prxi_gemm_store s = { .rows = (int)rows, .cols = (int)cols, .c = sums, .alpha = g->alpha, .y = c,
                                 .ldy = g->ldc };

@@ -22,11 +22,19 @@ typedef struct prxi_gemm_store {
     int64_t ldy;
 } prxi_gemm_store;
 
+/* What a tile fetches into the second cache while it computes, a line of each stream every four steps of k: more at a time
+ * would fill the processor's fetch buffers and stall it. */
+enum { PRXI_GEMM_FETCH_STEPS = 4 };
+typedef struct prxi_gemm_fetch {
+    const unsigned char *at[2];
+    int64_t step[2];          /* bytes; 0 with any valid address: nothing to fetch */
+} prxi_gemm_fetch;
+
 typedef struct prxi_gemm_kernel {
     int mr, nr;
     /* c[r][j] = (first ? 0 : c[r][j]) + sum over i of a[r][i] b[i][j], r < rows <= mr, j < nr. Rows of a are
      * PRXI_GEMM_LDA apart, rows of b and c nr, 64-byte aligned. */
-    void (*tile)(int rows, int64_t k, const float *a, const float *b, float *c, int first);
+    void (*tile)(int rows, int64_t k, const float *a, const float *b, float *c, int first, const prxi_gemm_fetch *f);
     void (*store[PRXI_COMPUTE_DTYPES])(const prxi_gemm_store *s);
     void (*widen)(int64_t n, const prxi_bf16 *x, float *y);
 } prxi_gemm_kernel;

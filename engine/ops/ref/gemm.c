@@ -5,8 +5,9 @@
 
 enum { MR = 4, NR = 16 };
 
-static void tile(int rows, int64_t k, const float *a, const float *b, float *c, int first)
+static void tile(int rows, int64_t k, const float *a, const float *b, float *c, int first, const prxi_gemm_fetch *f)
 {
+    (void)f;
     for (int r = 0; r < rows; r++) {
         float acc[NR];
         for (int j = 0; j < NR; j++)
