@@ -7,10 +7,15 @@
 
 #include "engine/core/stream.h"
 
+struct prx_engine;
+
 /* Linear layers of a 1.3 B Wan at 256 x 256 x 17 with guidance, and of the built-in model. share: rate over that of oneDNN's plain
  * matmul on the same threads ("onednn_gflops"). */
 int prxi_bench_gemm(prxi_ctx *c, prxi_stream *s, uint32_t isa, cJSON *rows);
 /* Norms, activations, conversions. share: bytes per second over those of a copy on the same threads. */
 int prxi_bench_norm(prxi_ctx *c, prxi_stream *s, uint32_t isa, cJSON *rows);
+/* A denoising step with guidance, or a decode, of a 1.3 B Wan with random weights; options "key=value,..." change the
+ * shape. share: rate over that of the best linear layer in this run. */
+int prxi_bench_step(struct prx_engine *e, prxi_stream *s, const char *options, int decode, cJSON *rows);
 
 #endif
