@@ -28,11 +28,8 @@ static int read_patch(prxi_ctx *c, const prxi_json *j, int patch[3])
 
 static int unsupported(prxi_ctx *c, const prxi_json *j)
 {
-    const char *qk = "rms_norm_across_heads";
-    int err = prxi_json_str(c, j, "qk_norm", &qk);
-    if (err < 0)
-        return err;
-    if (!qk || strcmp(qk, "rms_norm_across_heads") != 0)
+    const cJSON *qk = cJSON_GetObjectItemCaseSensitive(j->root, "qk_norm");
+    if (qk && (!cJSON_IsString(qk) || strcmp(qk->valuestring, "rms_norm_across_heads") != 0))
         return prxi_fail(c, PRX_EFORMAT, "%s: qk_norm: only rms_norm_across_heads is supported", j->path);
     static const char *const absent[] = { "image_dim", "added_kv_proj_dim", "pos_embed_seq_len", "vace_layers" };
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
