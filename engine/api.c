@@ -3,12 +3,55 @@
 
 #include "bench.h"
 #include "engine.h"
+#include "engine/weights/safetensors.h"
+#include "video_io/compare.h"
+
+/* A clip to compare: any video, or a dump, whose frames stay mapped while the reader borrows them. */
+typedef struct clip {
+    prxi_reader *reader;
+    prxi_tensors *dump;
+} clip;
+
+static int is_dump(const char *path)
+{
+    static const char ending[] = ".safetensors";
+    const size_t n = strlen(path), m = sizeof ending - 1;
+    return n > m && strcmp(path + n - m, ending) == 0;
+}
+
+static int open_clip(prxi_ctx *c, clip *out, const char *path)
+{
+    if (!is_dump(path))
+        return prxi_reader_open(c, &out->reader, path);
+    const int err = prxi_tensors_open_file(c, &out->dump, path);
+    if (err < 0)
+        return err;
+    const prxi_tensor *t = prxi_tensors_find(out->dump, "frames");
+    if (!t || t->dtype != PRXI_U8 || t->ndim != 4 || t->shape[3] != 3)
+        return prxi_fail(c, PRX_EFORMAT, "%s: frames: a u8 tensor [F, H, W, 3] expected: not a dump with frames", path);
+    return prxi_reader_open_frames(c, &out->reader, t->data, t->shape[0], t->shape[1], t->shape[2]);
+}
+
+static void close_clip(prxi_ctx *c, clip *k)
+{
+    prxi_reader_close(c, &k->reader);
+    prxi_tensors_close(c, &k->dump);
+}
 
 PRX_API int prx_compare(prx_engine *e, const char *a, const char *b, char **json)
 {
+    clip one = { NULL, NULL }, two = { NULL, NULL };
+    cJSON *result = NULL;
     prxi_clear(&e->ctx);
     *json = NULL;
-    return prxi_fail(&e->ctx, PRX_ENOTSUP, "compare: %s, %s", a, b);
+    int err = open_clip(&e->ctx, &one, a);
+    if (err == PRX_OK)
+        err = open_clip(&e->ctx, &two, b);
+    if (err == PRX_OK)
+        err = prxi_compare(&e->ctx, one.reader, two.reader, &result);
+    close_clip(&e->ctx, &one);
+    close_clip(&e->ctx, &two);
+    return err < 0 ? err : prxi_json_text(&e->ctx, result, json);
 }
 
 typedef struct bench_call {
