@@ -24,6 +24,7 @@ struct prxi_av_input {
     int format, matrix, range;   /* what sws was set up for */
     int is_y4m, draining;
     int64_t count, stated;       /* frames given; frames by the container, 0 unknown */
+    int64_t end;                 /* of the last whole frame in a Y4M file */
     double time;
 };
 
@@ -210,6 +211,9 @@ static int feed(prxi_ctx *c, prxi_av_input *in)
     for (;;) {
         int err = av_read_frame(in->ic, in->packet);
         if (err == AVERROR_EOF) {
+            /* libavformat takes a Y4M frame that is cut short for the end. */
+            if (in->is_y4m && avio_tell(in->ic->pb) != in->end)
+                return prxi_fail(c, PRX_EFORMAT, "%s: ends within frame %lld", in->path, (long long)in->count);
             in->draining = 1;
             err = avcodec_send_packet(in->dec, NULL);
         } else if (err < 0) {
@@ -218,6 +222,7 @@ static int feed(prxi_ctx *c, prxi_av_input *in)
             av_packet_unref(in->packet);
             continue;
         } else {
+            in->end = in->packet->pos + in->packet->size;
             err = avcodec_send_packet(in->dec, in->packet);
             av_packet_unref(in->packet);
         }
