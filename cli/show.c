@@ -59,20 +59,24 @@ static void label(const char *key, char *out, size_t n)
             *s = ' ';
 }
 
-/* "1, 2, 3" when v is a list of scalars that fits a line. */
+/* "1, 2, 3" when v is a list of scalars; a long one is cut: "1, 2, ... (33 in all)". */
 static int scalar_list_text(const char *key, const cJSON *v, char *out, size_t n)
 {
+    const size_t room = n - 24;         /* for the count */
     size_t used = 0;
+    int cut = 0;
     out[0] = '\0';
     for (const cJSON *i = v->child; i; i = i->next) {
         char cell[CELL];
         if (!is_scalar(i))
             return 0;
         scalar_text(key, i, cell, sizeof cell);
-        if (used + strlen(cell) + 3 > n)
-            return 0;
-        used += (size_t)snprintf(out + used, n - used, "%s%s", used ? ", " : "", cell);
+        cut |= used + strlen(cell) + 3 > room;
+        if (!cut)
+            used += (size_t)snprintf(out + used, n - used, "%s%s", used ? ", " : "", cell);
     }
+    if (cut)
+        snprintf(out + used, n - used, ", ... (%d in all)", cJSON_GetArraySize(v));
     if (!v->child)
         snprintf(out, n, "none");
     return 1;
@@ -179,7 +183,7 @@ static void show_object(FILE *f, const cJSON *object, int indent, int max_rows, 
     char name[CELL];
     for (const cJSON *v = object->child; v; v = v->next) {
         label(v->string ? v->string : "", name, sizeof name);
-        if (is_scalar(v) && (int)strlen(name) > width)
+        if ((is_scalar(v) || (cJSON_IsArray(v) && v->child && is_scalar(v->child))) && (int)strlen(name) > width)
             width = (int)strlen(name);
     }
     for (const cJSON *v = object->child; v; v = v->next) {
