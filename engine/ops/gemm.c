@@ -12,7 +12,7 @@
 
 /* Rows and columns of a task. Per thread: x block 168 x 400, sums 168 x 512, panel 384 x 32 floats: 650 KiB, for L2. */
 enum { MC = 168, NC = 512 };
-enum { MAX_SPLIT = 8, TASK_WORK = 1 << 19 };
+enum { TASKS = 16, TASK_WORK = 1 << 19 };
 
 
 struct prxi_linear {
@@ -225,14 +225,9 @@ typedef struct linear_job {
 /* An f32 copy of rows [row, row + rows), columns [k, k + depth) of x. */
 static void copy_x(const linear_job *j, int64_t row, int64_t rows, int64_t k, int64_t depth, float *a)
 {
-    const prxi_linear *l = j->l;
-    for (int64_t r = 0; r < rows; r++) {
-        const size_t at = (size_t)((row + r) * j->ldx + k);
-        if (l->compute == PRXI_BF16)
-            l->kernel->widen(depth, (const prxi_bf16 *)(const void *)j->x + at, a + r * PRXI_GEMM_LDA);
-        else
-            memcpy(a + r * PRXI_GEMM_LDA, (const float *)(const void *)j->x + at, (size_t)depth * sizeof *a);
-    }
+    const size_t elem = prxi_dtype_size(j->l->compute);
+    for (int64_t r = 0; r < rows; r++)
+        j->l->kernel->load[j->l->compute](depth, j->x + (size_t)((row + r) * j->ldx + k) * elem, a + r * PRXI_GEMM_LDA);
 }
 
 /* The next panel and the next block of x are fetched while the current panel is at work: caches further out are slow to answer,
@@ -314,7 +309,7 @@ static void linear_task(void *cookie, int64_t i, int thread)
                                    c + nr < cols0 ? bytes : 0, c / nr * tiles };
             const float *b = (const float *)(const void *)packed;
             if (l->compute == PRXI_BF16) {
-                kernel->widen(depth * nr, (const prxi_bf16 *)(const void *)packed, wide);
+                kernel->load[PRXI_BF16](depth * nr, packed, wide);
                 b = wide;
             }
             const size_t sums_at = l->k <= PRXI_GEMM_KC ? 0 : (size_t)(c / nr * tiles * kernel->mr * nr);
@@ -323,16 +318,20 @@ static void linear_task(void *cookie, int64_t i, int thread)
     }
 }
 
-/* Cuts by shape alone. Rows are shared out evenly, in whole tiles; columns are cut finer when there are too few tasks for
- * the cores, down to about 10 us of work each. */
+/* Cuts by shape alone. Rows are shared out evenly, in whole tiles. When that makes too few tasks for the cores, rows are cut finer
+ * first, since every slab of columns copies x again, and then columns, down to about 10 us of work each. */
 static void plan_job(linear_job *j)
 {
     const prxi_gemm_kernel *kernel = j->l->kernel;
-    const int64_t n = j->l->n, tiles = ceil_div(j->m, kernel->mr), blocks = ceil_div(j->m, MC);
-    const int64_t work = min64(MAX_SPLIT, 1 + ((j->m * n) >> 10) * j->l->k / (TASK_WORK >> 10));
-    const int64_t slabs = ceil_div(n, NC), wanted = ceil_div(work, blocks);
+    const int64_t n = j->l->n, tiles = ceil_div(j->m, kernel->mr);
+    const int64_t wanted = min64(TASKS, 1 + ((j->m * n) >> 10) * j->l->k / (TASK_WORK >> 10));
+    int64_t blocks = ceil_div(j->m, MC), slabs = ceil_div(n, NC);
+    if (blocks * slabs < wanted)
+        blocks = min64(ceil_div(wanted, slabs), ceil_div(j->m, MC / 2));
+    if (blocks * slabs < wanted / 2)
+        slabs = ceil_div(wanted, blocks);
     j->mc = ceil_div(tiles, blocks) * kernel->mr;
-    j->nc = ceil_div(ceil_div(n, slabs > wanted ? slabs : wanted), kernel->nr) * kernel->nr;
+    j->nc = ceil_div(ceil_div(n, slabs), kernel->nr) * kernel->nr;
     j->n_slabs = ceil_div(n, j->nc);
     const size_t sums = j->l->k <= PRXI_GEMM_KC ? (size_t)(kernel->mr * kernel->nr) : (size_t)(j->mc * j->nc);
     j->panel_at = (size_t)j->mc * PRXI_GEMM_LDA * sizeof(float);
@@ -439,7 +438,8 @@ static void pack_b(int trans, const float *b, int64_t ldb, int64_t cols, int64_t
         transpose32(b, ldb, cols, depth, out, nr);
     else
         for (int64_t i = 0; i < depth; i++)
-            memcpy(out + i * nr, b + i * ldb, (size_t)cols * sizeof *out);
+            for (int64_t c = 0; c < cols; c++)
+                out[i * nr + c] = b[i * ldb + c];
 }
 
 typedef struct sgemm_args {
@@ -464,7 +464,7 @@ static void sgemm_block(const sgemm_args *g, int64_t row, int64_t rows, int64_t 
     for (int64_t k = 0; k < g->k || k == 0; k += PRXI_GEMM_KC) {
         const int64_t depth = min64(PRXI_GEMM_KC, g->k - k);
         for (int64_t r = 0; r < rows; r++)
-            memcpy(a + r * PRXI_GEMM_LDA, g->a + (row + r) * g->lda + k, (size_t)depth * sizeof *a);
+            g->kernel->load[PRXI_F32](depth, g->a + (row + r) * g->lda + k, a + r * PRXI_GEMM_LDA);
         pack_b(g->trans_b, g->b + (g->trans_b ? col * g->ldb + k : k * g->ldb + col), g->ldb, cols, depth, nr, b);
         for (int64_t r = 0; r < rows; r += mr)
             g->kernel->tile((int)min64(mr, rows - r), depth, a + r * PRXI_GEMM_LDA, b, sums + r * nr, k == 0, &none);

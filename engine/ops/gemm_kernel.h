@@ -36,7 +36,8 @@ typedef struct prxi_gemm_kernel {
      * PRXI_GEMM_LDA apart, rows of b and c nr, 64-byte aligned. */
     void (*tile)(int rows, int64_t k, const float *a, const float *b, float *c, int first, const prxi_gemm_fetch *f);
     void (*store[PRXI_COMPUTE_DTYPES])(const prxi_gemm_store *s);
-    void (*widen)(int64_t n, const prxi_bf16 *x, float *y);
+    /* n elements of x as f32 */
+    void (*load[PRXI_COMPUTE_DTYPES])(int64_t n, const void *x, float *y);
 } prxi_gemm_kernel;
 
 const prxi_gemm_kernel *prxi_gemm_kernel_ref(void);

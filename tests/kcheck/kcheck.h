@@ -263,6 +263,8 @@ static inline int kc_main(int argc, char **argv, void (*check)(kc *k))
         if (mask >= 0 && (!isa || strcmp(isa, rungs[i]) == 0))
             kc_run_isa(&k, (uint32_t)mask, check);
     }
+    prxi_stream_close(&k.one);
+    prxi_stream_close(&k.three);
     printf("%d passed, %d failed\n", k.passed, k.failed);
     return k.failed || !k.passed;
 }

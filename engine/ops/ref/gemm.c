@@ -49,14 +49,19 @@ static void store_bf16(const prxi_gemm_store *s)
     store(s, PRXI_BF16);
 }
 
-static void widen(int64_t n, const prxi_bf16 *x, float *y)
+static void load_f32(int64_t n, const void *x, float *y)
+{
+    memcpy(y, x, (size_t)n * sizeof *y);
+}
+
+static void load_bf16(int64_t n, const void *x, float *y)
 {
     for (int64_t i = 0; i < n; i++)
-        y[i] = prxi_bf16_to_f32(x[i]);
+        y[i] = prxi_load(x, PRXI_BF16, (size_t)i);
 }
 
 const prxi_gemm_kernel *prxi_gemm_kernel_ref(void)
 {
-    static const prxi_gemm_kernel k = { MR, NR, tile, { store_f32, store_bf16 }, widen };
+    static const prxi_gemm_kernel k = { MR, NR, tile, { store_f32, store_bf16 }, { load_f32, load_bf16 } };
     return &k;
 }

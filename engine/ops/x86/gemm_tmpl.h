@@ -1,4 +1,4 @@
-/* Stores of finished tiles and the widening of bf16, for the vectors of vec_*.h; NR is the tile's width. */
+/* Stores of finished tiles and the loads of x and of packed weights, for the vectors of vec_*.h; NR is the tile's width. */
 
 static PRXI_ALWAYS_INLINE vf finish(vf v, prxi_epilogue e)
 {
@@ -33,17 +33,31 @@ static void store_bf16(const prxi_gemm_store *s)
     store_tile(s, PRXI_BF16);
 }
 
-static void widen(int64_t n, const prxi_bf16 *x, float *y)
+static PRXI_ALWAYS_INLINE void load(int64_t n, const void *x, prxi_dtype t, float *y)
 {
     int64_t i = 0;
-    for (; i + VL <= n; i += VL)
-        vf_store(y + i, vf_load_bf16(x + i));
-    if (i < n)
-        vf_store_n(y + i, vf_load_bf16_n(x + i, (int)(n - i)), (int)(n - i));
+    for (; i + 4 * VL <= n; i += 4 * VL)
+#pragma GCC unroll 4
+        for (int u = 0; u < 4; u++)
+            vf_store(y + i + u * VL, vf_get(x, t, i + u * VL, VL));
+    for (; i < n; i += VL) {
+        const int part = n - i < VL ? (int)(n - i) : VL;
+        vf_store_n(y + i, vf_get(x, t, i, part), part);
+    }
+}
+
+static void load_f32(int64_t n, const void *x, float *y)
+{
+    load(n, x, PRXI_F32, y);
+}
+
+static void load_bf16(int64_t n, const void *x, float *y)
+{
+    load(n, x, PRXI_BF16, y);
 }
 
 const prxi_gemm_kernel *PRXI_VEC_NAME(prxi_gemm_kernel)(void)
 {
-    static const prxi_gemm_kernel k = { MR, NR, tile, { store_f32, store_bf16 }, widen };
+    static const prxi_gemm_kernel k = { MR, NR, tile, { store_f32, store_bf16 }, { load_f32, load_bf16 } };
     return &k;
 }
