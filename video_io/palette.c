@@ -215,6 +215,11 @@ static int bayer(int x, int y)
     return (a & 1) << 5 | (y & 1) << 4 | (a & 2) << 2 | (y & 2) << 1 | (a & 4) >> 1 | (y & 4) >> 2;
 }
 
+static int offset(const prxi_palette *p, int x, int y)
+{
+    return (2 * bayer(x & 7, y & 7) - 63) * p->step / 128;
+}
+
 void prxi_palette_map(prxi_palette *p, const uint8_t *rgb, int width, int height, uint8_t *out, int stride)
 {
     for (int y = 0; y < height; y++, out += stride)
@@ -222,9 +227,10 @@ void prxi_palette_map(prxi_palette *p, const uint8_t *rgb, int width, int height
             int at = nearest(p, rgb[0], rgb[1], rgb[2]);
             const uint8_t *near = p->rgb[at];
             /* A colour that the palette has stays flat. */
-            if (abs(near[0] - rgb[0]) > 2 || abs(near[1] - rgb[1]) > 2 || abs(near[2] - rgb[2]) > 2) {
-                const int d = (2 * bayer(x & 7, y & 7) - 63) * p->step / 128;
-                at = nearest(p, clamp(rgb[0] + d), clamp(rgb[1] + d), clamp(rgb[2] + d));
+            if (near[0] != rgb[0] || near[1] != rgb[1] || near[2] != rgb[2]) {
+                /* Each channel has its own phase, so that hues mix and not only brightness. */
+                at = nearest(p, clamp(rgb[0] + offset(p, x, y)), clamp(rgb[1] + offset(p, x + 5, y + 2)),
+                             clamp(rgb[2] + offset(p, x + 2, y + 5)));
             }
             out[x] = (uint8_t)at;
         }
