@@ -80,6 +80,8 @@ typedef struct prxi_vae_core {
     unsigned char *x;           /* the travelling frame */
     size_t x_bytes;
     unsigned char *strip;       /* conv1 of a strip */
+    void *scratch;              /* of convolutions */
+    size_t scratch_bytes;
     prxi_vae_sink sink;
     void *cookie;
     int emitted;                /* frames of this latent so far */
@@ -89,6 +91,9 @@ typedef struct prxi_vae_core {
 size_t prxi_vae_core_init(prxi_vae_core *k, const prxi_vae *v, int64_t h, int64_t w, unsigned char *base);
 /* z: the latent frame's channels are plane_step floats apart, its rows row_step. */
 void prxi_vae_core_next(prxi_vae_core *k, prxi_stream *s, const float *z, int64_t plane_step, int64_t row_step);
+
+/* prxi_conv_run with the core's scratch. */
+void prxi_vae_conv(prxi_vae_core *k, prxi_stream *s, prxi_conv_args a);
 
 /* Mid-block attention on the frame at k->x. */
 size_t prxi_vae_attention_bytes(const prxi_vae *v, int64_t positions);

@@ -89,9 +89,9 @@ void prxi_vae_attention(prxi_vae_core *k, prxi_stream *s, const prxi_plane *x)
     prxi_vae_norm(v, s, 0, k->h, k->w, c, x, v->attn_norm, 0, &norm);
     const prxi_conv_args in = { .conv = v->qkv, .src = { norm }, .height = k->h, .width = k->w, .end = k->h, .out = qkv,
                                 .scale = 1, .out_pitch = ld, .out_dtype = PRXI_F32 };
-    prxi_conv_run(s, &v->k.conv, &in);
+    prxi_vae_conv(k, s, in);
     attend(&a, s);
     const prxi_conv_args out = { .conv = v->proj, .src = { norm }, .height = k->h, .width = k->w, .end = k->h, .out = *x,
                                  .scale = 1, .out_pitch = pitch, .out_dtype = v->dtype, .add = 1 };
-    prxi_conv_run(s, &v->k.conv, &out);
+    prxi_vae_conv(k, s, out);
 }

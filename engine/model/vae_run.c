@@ -34,11 +34,11 @@ static size_t padded_bytes(const prxi_vae_core *k, int64_t rows, int64_t w, int6
     return prxi_mul(prxi_add(prxi_mul((size_t)rows, (size_t)w + 1), 1), pixel_bytes(k, c));
 }
 
-/* kt - 1 frames, the strip that is being written and the rows above it that the next output rows still read. */
+/* kt - 1 frames, the rows that are being written (strip + 1 at most) and the two above that the next outputs still read. */
 static void place_ring(prxi_vae_core *k, layout *l, prxi_vae_ring *r, int kt, int64_t h, int64_t w, int64_t c,
                        int64_t strip)
 {
-    const int64_t least = (kt - 1) * h + strip + 4, all = kt * h;
+    const int64_t least = (kt - 1) * h + strip + 3, all = kt * h;
     const size_t px = pixel_bytes(k, c);
     r->height = h;
     r->frames = 0;
@@ -49,10 +49,10 @@ static void place_ring(prxi_vae_core *k, layout *l, prxi_vae_ring *r, int kt, in
     r->plane.base = p ? p + px : NULL;
 }
 
-/* Strips of about 256 pixels: few rows cost little memory, and blocks of channels give the threads enough to share. */
+/* Strips of at least 128 pixels: few rows cost little memory, and blocks of channels give the threads enough to share. */
 static int64_t strip_rows(int64_t h, int64_t w)
 {
-    const int64_t rows = (256 + w - 1) / w;
+    const int64_t rows = (128 + w - 1) / w;
     return rows < 2 ? 2 : rows < h ? rows : h;
 }
 
@@ -143,6 +143,31 @@ static void place_blocks(prxi_vae_core *k, layout *l)
     k->strip = take(l, strip);
 }
 
+static void scratch_for(prxi_vae_core *k, const prxi_conv *conv, const prxi_vae_stage *g)
+{
+    if (conv)
+        grow(&k->scratch_bytes, prxi_conv_scratch(&k->v->k.conv, conv, g->w, g->strip));
+}
+
+static void place_scratch(prxi_vae_core *k, layout *l)
+{
+    const prxi_vae *v = k->v;
+    const prxi_conv *const first[] = { v->conv_in, v->mid[0].conv1, v->mid[0].conv2, v->qkv, v->proj };
+    for (size_t i = 0; i < sizeof first / sizeof *first; i++)
+        scratch_for(k, first[i], &k->mid);
+    for (int i = 0; i < v->cfg.blocks; i++) {
+        const prxi_vae_block *b = &v->block[i];
+        for (int r = 0; r < v->cfg.res_per_block; r++) {
+            scratch_for(k, b->res[r].conv1, &k->stage[i]);
+            scratch_for(k, b->res[r].conv2, &k->stage[i]);
+        }
+        scratch_for(k, b->time[0], &k->stage[i]);
+        scratch_for(k, b->phase[0], &k->stage[i]);
+    }
+    scratch_for(k, v->conv_out, &k->stage[v->cfg.blocks - 1]);
+    k->scratch = take(l, k->scratch_bytes);
+}
+
 size_t prxi_vae_core_init(prxi_vae_core *k, const prxi_vae *v, int64_t h, int64_t w, unsigned char *base)
 {
     layout l = { base, 0 };
@@ -155,6 +180,7 @@ size_t prxi_vae_core_init(prxi_vae_core *k, const prxi_vae *v, int64_t h, int64_
     place_stage(k, &l, &k->mid, v->mid, 2);
     place_blocks(k, &l);
     place_frame(k, &l);
+    place_scratch(k, &l);
     const prxi_vae_stage *last = &k->stage[v->cfg.blocks - 1];
     const size_t co = (size_t)v->cfg.out_channels, pixels = prxi_mul((size_t)k->raw_h, (size_t)k->raw_w);
     place_ring(k, &l, &k->out, 1, k->raw_h, k->raw_w, last->out.c, last->strip);
@@ -247,12 +273,18 @@ static prxi_conv_args conv3_args(const prxi_vae_core *k, const prxi_vae_stage *g
     return a;
 }
 
+void prxi_vae_conv(prxi_vae_core *k, prxi_stream *s, prxi_conv_args a)
+{
+    a.scratch = k->scratch;
+    a.scratch_bytes = k->scratch_bytes;
+    prxi_conv_run(s, &k->v->k.conv, &a);
+}
+
 /* ---- residual block ---- */
 
 static void run_res(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const prxi_vae_res *r, prxi_vae_ring *ring,
                     const prxi_vae_geom *in, const prxi_vae_geom *out)
 {
-    const prxi_conv_ops *ops = &k->v->k.conv;
     const int64_t pitch = g->w * (int64_t)pixel_bytes(k, r->cout);
     const prxi_plane x = frame_plane(k, in), y = frame_plane(k, out), mid = { k->strip, pitch, g->strip + 1, 0 };
     ring[0].frames++;
@@ -266,12 +298,12 @@ static void run_res(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const p
         const int64_t end = row + g->strip < g->h ? row + g->strip : g->h;
         prxi_vae_norm(k->v, s, row, end, g->w, r->cin, &x, r->norm1, 1, &h1);
         a1.end = ready(end, g->h);
-        prxi_conv_run(s, ops, &a1);
+        prxi_vae_conv(k, s, a1);
         prxi_vae_norm(k->v, s, a1.begin, a1.end, g->w, r->cout, &mid, r->norm2, 1, &h2);
         a2.end = ready(a1.end, g->h);
         if (!a2.add && a2.end > a2.begin)
             zero_pads(k, out, a2.begin, a2.end);
-        prxi_conv_run(s, ops, &a2);
+        prxi_vae_conv(k, s, a2);
         row = end;
         a1.begin = a1.end;
         a2.begin = a2.end;
@@ -319,7 +351,7 @@ static void upsample(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const 
                                        .end = end, .dy = p / 2 - 1, .dx = p % 2 - 1, .out = y, .scale = 2,
                                        .oy = p / 2, .ox = p % 2, .out_pitch = prxi_conv_pitch(b->up_cout),
                                        .out_dtype = k->v->dtype };
-            prxi_conv_run(s, &k->v->k.conv, &a);
+            prxi_vae_conv(k, s, a);
         }
         if (g->copy) {
             dup_job j = { k, g, b->temporal ? 2 : 1, sub, 2 * row };
@@ -336,7 +368,7 @@ static void time_conv(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const
                          .out_dtype = k->v->dtype };
     causal_sources(&a, &g->time, 3);
     zero_pads(k, &g->out, 0, g->h);
-    prxi_conv_run(s, &k->v->k.conv, &a);
+    prxi_vae_conv(k, s, a);
 }
 
 static void copy_rows(const prxi_plane *from, const prxi_plane *to, int64_t rows, size_t bytes)
@@ -386,7 +418,7 @@ static void head(prxi_vae_core *k, prxi_stream *s, const prxi_vae_stage *g)
         const int64_t end = row + g->strip < g->h ? row + g->strip : g->h;
         prxi_vae_norm(k->v, s, row, end, g->w, g->out.c, &x, k->v->norm_out, 1, &h);
         a.end = ready(end, g->h);
-        prxi_conv_run(s, &k->v->k.conv, &a);
+        prxi_vae_conv(k, s, a);
         head_job j = { k, &taps, a.begin };
         prxi_parallel_for(s, a.end - a.begin, head_task, &j);
         a.begin = a.end;
@@ -471,7 +503,7 @@ void prxi_vae_core_next(prxi_vae_core *k, prxi_stream *s, const float *z, int64_
     prxi_conv_args a = conv3_args(k, g, v->conv_in, &k->in, &x, g->in.c);
     a.end = k->h;
     zero_pads(k, &g->in, 0, k->h);
-    prxi_conv_run(s, &v->k.conv, &a);
+    prxi_vae_conv(k, s, a);
     run_res(k, s, g, &v->mid[0], g->ring[0], &g->in, &g->in);
     prxi_vae_attention(k, s, &x);
     run_res(k, s, g, &v->mid[1], g->ring[1], &g->in, &g->in);

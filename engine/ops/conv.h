@@ -33,6 +33,8 @@ typedef struct prxi_conv_tile {
 typedef struct prxi_conv_ops {
     int block;                      /* output channels of a packed block, at most PRXI_CONV_MAX_BLOCK */
     void (*tile[PRXI_COMPUTE_DTYPES])(const prxi_conv_tile *t);
+    /* Not NULL: the bf16 tile reads sources in f32, which this makes of bf16 ones. */
+    void (*widen)(int64_t n, const prxi_bf16 *x, float *y);
     /* out = silu(x / max(|x|_2, 1e-12) * sqrt(dim) * gamma) per row of dim channels (silu optional); f32 inside. */
     void (*rms_silu[PRXI_COMPUTE_DTYPES])(int64_t rows, int64_t dim, const void *x, int64_t ldx, const float *gamma,
                                           int silu, void *out, int64_t ldo);
@@ -92,7 +94,12 @@ typedef struct prxi_conv_args {
     int64_t out_pitch;              /* elements between output pixels, even; a channel between cout and it gets zero */
     prxi_dtype out_dtype;
     int add;
+    void *scratch;                  /* for widened sources: at least prxi_conv_scratch() of one row, better of a strip */
+    size_t scratch_bytes;
 } prxi_conv_args;
+
+/* Bytes of widened sources for `rows` output rows of a picture of this width; 0 where the tiles need none. */
+size_t prxi_conv_scratch(const prxi_conv_ops *ops, const prxi_conv *conv, int64_t width, int64_t rows);
 
 /* Work is cut by rows, blocks of channels and pieces of a row: the same bytes for any thread count. */
 void prxi_conv_run(prxi_stream *s, const prxi_conv_ops *ops, const prxi_conv_args *a);

@@ -74,6 +74,7 @@ void prxi_conv_init_ref(prxi_conv_ops *t)
     t->block = BLOCK;
     t->tile[PRXI_F32] = tile_f32;
     t->tile[PRXI_BF16] = tile_bf16;
+    t->widen = NULL;
     t->rms_silu[PRXI_F32] = rms_silu_f32;
     t->rms_silu[PRXI_BF16] = rms_silu_bf16;
 }

@@ -13,7 +13,6 @@ static PRXI_ALWAYS_INLINE vi vi_load(const unsigned char *p)
 {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
-static PRXI_ALWAYS_INLINE vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 static PRXI_ALWAYS_INLINE vf vi_low(vi a) { return _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)); }
 static PRXI_ALWAYS_INLINE vf vi_high(vi a)
 {
@@ -53,6 +52,7 @@ void prxi_conv_init_avx2(prxi_conv_ops *t)
     t->block = TILE_BLOCK;
     t->tile[PRXI_F32] = tile_f32;
     t->tile[PRXI_BF16] = tile_bf16;
+    t->widen = widen;
     t->rms_silu[PRXI_F32] = rms_silu_f32;
     t->rms_silu[PRXI_BF16] = rms_silu_bf16;
 }

@@ -10,7 +10,6 @@
 
 typedef __m512i vi;
 static PRXI_ALWAYS_INLINE vi vi_load(const unsigned char *p) { return _mm512_loadu_si512(p); }
-static PRXI_ALWAYS_INLINE vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 static PRXI_ALWAYS_INLINE vf vi_low(vi a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }
 static PRXI_ALWAYS_INLINE vf vi_high(vi a)
 {
@@ -23,7 +22,8 @@ static PRXI_ALWAYS_INLINE vf vi_high(vi a)
 #define NAMES(TAG, NV)                                                                                                \
     { tile_##TAG##_1_##NV, tile_##TAG##_2_##NV,  tile_##TAG##_3_##NV,  tile_##TAG##_4_##NV,                           \
       tile_##TAG##_5_##NV, tile_##TAG##_6_##NV,  tile_##TAG##_7_##NV,  tile_##TAG##_8_##NV,                           \
-      tile_##TAG##_9_##NV, tile_##TAG##_10_##NV, tile_##TAG##_11_##NV, tile_##TAG##_12_##NV }
+      tile_##TAG##_9_##NV, tile_##TAG##_10_##NV, tile_##TAG##_11_##NV, tile_##TAG##_12_##NV, \
+      tile_##TAG##_13_##NV }
 #define TILES(TAG)                                                                                                    \
     BOTH(TAG, 1) BOTH(TAG, 2) BOTH(TAG, 3) BOTH(TAG, 4) BOTH(TAG, 5) BOTH(TAG, 6) BOTH(TAG, 7) BOTH(TAG, 8)           \
     BOTH(TAG, 9) BOTH(TAG, 10) BOTH(TAG, 11) BOTH(TAG, 12)
@@ -32,6 +32,7 @@ TILES(f32)
 BOTH(f32, 13)
 BOTH(f32, 14)
 TILES(wide)
+BOTH(wide, 13)
 
 static void tile_f32(const prxi_conv_tile *t)
 {
@@ -55,6 +56,7 @@ void prxi_conv_init_avx512(prxi_conv_ops *t)
     t->block = TILE_BLOCK;
     t->tile[PRXI_F32] = tile_f32;
     t->tile[PRXI_BF16] = tile_bf16;
+    t->widen = widen;
     t->rms_silu[PRXI_F32] = rms_silu_f32;
     t->rms_silu[PRXI_BF16] = rms_silu_bf16;
 }

@@ -7,9 +7,7 @@
 #include "conv_tile.h"
 
 #define STEP_dot 2
-#define LOADW2_dot(w)                                                                                                 \
-    const __m512bh w0 = (__m512bh)_mm512_loadu_si512(w), w1 = (__m512bh)_mm512_loadu_si512((w) + 64);
-#define LOADW1_dot(w) const __m512bh w0 = (__m512bh)_mm512_loadu_si512(w);
+#define BYTES_dot 4
 #define PIXEL_dot(p) (__m512bh)_mm512_set1_epi32(*(const int32_t *)(const void *)(a + (p) * step))
 #define ACC2_dot(p)                                                                                                   \
     {                                                                                                                 \
@@ -18,6 +16,12 @@
         d##p = _mm512_dpbf16_ps(d##p, v, w1);                                                                         \
     }
 #define ACC1_dot(p) c##p = _mm512_dpbf16_ps(c##p, PIXEL_dot(p), w0);
+#define BODY2_dot(REP)                                                                                                \
+    const __m512bh w0 = (__m512bh)_mm512_loadu_si512(w), w1 = (__m512bh)_mm512_loadu_si512(w + 64);                   \
+    REP(ACC2_dot)
+#define BODY1_dot(REP)                                                                                                \
+    const __m512bh w0 = (__m512bh)_mm512_loadu_si512(w);                                                              \
+    REP(ACC1_dot)
 
 #define BOTH(P) TILE_FUNCTION(dot, P, 2) TILE_FUNCTION(dot, P, 1)
 BOTH(1)
@@ -49,4 +53,5 @@ static void tile_bf16(const prxi_conv_tile *t)
 void prxi_conv_init_avx512bf16(prxi_conv_ops *t)
 {
     t->tile[PRXI_BF16] = tile_bf16;
+    t->widen = NULL;
 }

@@ -1,7 +1,8 @@
 /* Register tiles of the convolution. A tile is P output pixels by NV vectors of output channels; its sums stay in registers
  * through all taps. The accumulators are named variables, not an array, because an array goes to the stack whenever a
  * compiler declines to unroll. Include after vec_*.h and define, for each element type TAG:
- *   STEP_TAG: elements of k per step; LOADW_TAG(w): declares the weights of a step from bytes w; ACC_TAG(p): uses them. */
+ *   STEP_TAG: elements of k in a step; BYTES_TAG: their bytes in the source; BODY1_TAG, BODY2_TAG(REP): a step of one or two
+ *   vectors of outputs, REP(M) repeats M for every pixel. */
 
 #define PRXI_REP_1(M) M(0)
 #define PRXI_REP_2(M) PRXI_REP_1(M) M(1)
@@ -36,9 +37,8 @@ enum { TILE_BLOCK = 2 * VL, TILE_MAX_P = 14 };
             const int64_t step = t->taps[i].step;                                                                     \
             const unsigned char *a = t->taps[i].src + x * step, *w = t->taps[i].weights;                              \
             for (int64_t k = t->taps[i].k; k > 0; k -= STEP_##TAG) {                                                  \
-                LOADW##NV##_##TAG(w)                                                                                  \
-                PRXI_REP_##P(ACC##NV##_##TAG)                                                                         \
-                a += 4;                                                                                               \
+                BODY##NV##_##TAG(PRXI_REP_##P)                                                                        \
+                a += BYTES_##TAG;                                                                                     \
                 w += TILE_BLOCK * 4;                                                                                  \
             }                                                                                                         \
         }                                                                                                             \
@@ -77,16 +77,24 @@ static PRXI_ALWAYS_INLINE void tile_row(const prxi_conv_tile *t, const tile_fn *
     }
 }
 
-/* f32: one multiply-add a step. */
-#define STEP_f32 1
-#define LOADW2_f32(w)                                                                                                 \
-    const vf w0 = vf_load((const float *)(const void *)(w)), w1 = vf_load((const float *)(const void *)(w) + VL);
-#define LOADW1_f32(w) const vf w0 = vf_load((const float *)(const void *)(w));
-#define PIXEL_f32(p) vf_set1(*(const float *)(const void *)(a + (p) * step))
-#define ACC2_f32(p)                                                                                                   \
+#define TILE_ADD2(p, at)                                                                                              \
     {                                                                                                                 \
-        const vf v = PIXEL_f32(p);                                                                                    \
+        const vf v = vf_set1(*(const float *)(const void *)(a + (at) + (p) * step));                                  \
         c##p = vf_fma(v, w0, c##p);                                                                                   \
         d##p = vf_fma(v, w1, d##p);                                                                                   \
     }
-#define ACC1_f32(p) c##p = vf_fma(PIXEL_f32(p), w0, c##p);
+#define TILE_ADD1(p, at) c##p = vf_fma(vf_set1(*(const float *)(const void *)(a + (at) + (p) * step)), w0, c##p);
+#define TILE_FIRST2(p) TILE_ADD2(p, 0)
+#define TILE_FIRST1(p) TILE_ADD1(p, 0)
+#define TILE_SECOND2(p) TILE_ADD2(p, 4)
+#define TILE_SECOND1(p) TILE_ADD1(p, 4)
+
+/* f32: one multiply-add a step. */
+#define STEP_f32 1
+#define BYTES_f32 4
+#define BODY2_f32(REP)                                                                                                \
+    const vf w0 = vf_load((const float *)(const void *)w), w1 = vf_load((const float *)(const void *)w + VL);         \
+    REP(TILE_FIRST2)
+#define BODY1_f32(REP)                                                                                                \
+    const vf w0 = vf_load((const float *)(const void *)w);                                                            \
+    REP(TILE_FIRST1)

@@ -1,5 +1,5 @@
-/* Channel norm with silu on the vectors of vec_*.h; the bf16 tiles of machines without a bf16 dot product: both halves of
- * a pair are widened (a shift, a mask) and multiplied in f32. */
+/* Channel norm with silu and the tiles of bf16 weights on the vectors of vec_*.h. The tiles multiply in f32: where the bf16 dot
+ * product is slower than two f32 multiply-adds (Intel cores without AMX) or absent, this is the fast way. */
 
 static PRXI_ALWAYS_INLINE void rms_silu_row(prxi_dtype t, int64_t dim, const void *x, const float *gamma, int silu,
                                             void *out)
@@ -44,23 +44,34 @@ static void rms_silu_bf16(int64_t rows, int64_t dim, const void *x, int64_t ldx,
     rms_silu(PRXI_BF16, rows, dim, x, ldx, gamma, silu, out, ldo);
 }
 
+/* bf16 weights in pairs, widened as they are read (a shift for the first of a pair, a mask for the second); the source was
+ * widened before. */
 #define STEP_wide 2
-#define LOADW2_wide(w)                                                                                                \
-    const vi u0 = vi_load(w), u1 = vi_load((w) + VL * 4);                                                             \
-    const vf w0 = vi_low(u0), w1 = vi_low(u1), z0 = vi_high(u0), z1 = vi_high(u1);
-#define LOADW1_wide(w)                                                                                                \
-    const vi u0 = vi_load(w);                                                                                         \
-    const vf w0 = vi_low(u0), z0 = vi_high(u0);
-#define PIXEL_wide(p) vi_set1(*(const int32_t *)(const void *)(a + (p) * step))
-#define ACC2_wide(p)                                                                                                  \
+#define BYTES_wide 8
+#define BODY2_wide(REP)                                                                                               \
     {                                                                                                                 \
-        const vi u = PIXEL_wide(p);                                                                                   \
-        const vf lo = vi_low(u), hi = vi_high(u);                                                                     \
-        c##p = vf_fma(hi, z0, vf_fma(lo, w0, c##p));                                                                  \
-        d##p = vf_fma(hi, z1, vf_fma(lo, w1, d##p));                                                                  \
-    }
-#define ACC1_wide(p)                                                                                                  \
+        const vf w0 = vi_low(vi_load(w)), w1 = vi_low(vi_load(w + VL * 4));                                           \
+        REP(TILE_FIRST2)                                                                                              \
+    }                                                                                                                 \
     {                                                                                                                 \
-        const vi u = PIXEL_wide(p);                                                                                   \
-        c##p = vf_fma(vi_high(u), z0, vf_fma(vi_low(u), w0, c##p));                                                   \
+        const vf w0 = vi_high(vi_load(w)), w1 = vi_high(vi_load(w + VL * 4));                                         \
+        REP(TILE_SECOND2)                                                                                             \
     }
+#define BODY1_wide(REP)                                                                                               \
+    {                                                                                                                 \
+        const vf w0 = vi_low(vi_load(w));                                                                             \
+        REP(TILE_FIRST1)                                                                                              \
+    }                                                                                                                 \
+    {                                                                                                                 \
+        const vf w0 = vi_high(vi_load(w));                                                                            \
+        REP(TILE_SECOND1)                                                                                             \
+    }
+
+static void widen(int64_t n, const prxi_bf16 *x, float *y)
+{
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vf_store(y + i, vf_load_bf16(x + i));
+    if (i < n)
+        vf_store_n(y + i, vf_load_bf16_n(x + i, (int)(n - i)), (int)(n - i));
+}

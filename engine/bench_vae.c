@@ -1,0 +1,317 @@
+/* Convolutions and decode against a matrix product. */
+#include "bench_vae.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/bench_model.h"
+#include "engine/model/vae.h"
+#include "engine/ops/gemm.h"
+#include "engine/ops/onednn/gemm.h"
+
+enum { MAX_RUNS = 51, MIN_RUNS = 5 };
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof *v, by_value);
+    return v[n / 2];
+}
+
+static void fill(void *p, prxi_dtype t, size_t n)
+{
+    uint32_t x = 1;     /* LCG of Numerical Recipes */
+    for (size_t i = 0; i < n; i++) {
+        x = x * 1664525u + 1013904223u;
+        prxi_store(p, t, i, 0.05f * ((float)(x >> 8) / 8388608.0f - 1.0f));
+    }
+}
+
+/* ---- the yardstick: one product of oneDNN, or of ours where oneDNN has none ---- */
+
+enum { YM = 1024, YN = 1536, YK = 1536 };
+
+typedef struct yardstick {
+    prxi_stream *s;
+    prxi_dnn_linear *dnn;
+    prxi_linear *ours;
+    void *x, *w, *y, *scratch;
+} yardstick;
+
+static void close_yardstick(prxi_ctx *c, yardstick *t)
+{
+    prxi_dnn_close(c, &t->dnn);
+    prxi_linear_close(c, &t->ours);
+    prxi_free(c->mem, t->x);
+    prxi_free(c->mem, t->w);
+    prxi_free(c->mem, t->y);
+    prxi_free(c->mem, t->scratch);
+}
+
+static int open_yardstick(prxi_ctx *c, yardstick *t, prxi_stream *s, prxi_dtype type, uint32_t isa)
+{
+    const size_t size = prxi_dtype_size(type);
+    *t = (yardstick) { .s = s };
+    t->x = prxi_calloc(c->mem, PRXI_MEM_MISC, YM * YK, size);
+    t->w = prxi_calloc(c->mem, PRXI_MEM_MISC, YN * YK, size);
+    t->y = prxi_calloc(c->mem, PRXI_MEM_MISC, YM * YN, size);
+    if (!t->x || !t->w || !t->y)
+        return prxi_fail_nomem(c, "benchmark", YN * YK * size);
+    fill(t->x, type, YM * YK);
+    fill(t->w, type, YN * YK);
+    const prxi_linear_desc d = { .weight = t->w, .weight_dtype = type, .n = YN, .k = YK, .compute = type, .out = type,
+                                 .isa = isa };
+    const prxi_dnn_desc plain = { &d, { YM }, s->n_threads };
+    const int err = isa ? prxi_dnn_open(c, &t->dnn, &plain) : PRX_ENOTSUP;
+    if (err == PRX_ENOTSUP)
+        return prxi_linear_open(c, &t->ours, &d);
+    if (err < 0)
+        return err;
+    t->scratch = prxi_alloc(c->mem, PRXI_MEM_MISC, prxi_dnn_scratch(t->dnn) + 64);
+    return t->scratch ? PRX_OK : prxi_fail_nomem(c, "benchmark", prxi_dnn_scratch(t->dnn));
+}
+
+/* GFLOP/s of this turn. */
+static double run_yardstick(yardstick *t)
+{
+    const double start = now();
+    if (t->dnn)
+        prxi_dnn_run(t->dnn, 0, t->x, t->y, t->scratch);
+    else
+        prxi_linear_run(t->s, t->ours, YM, t->x, YK, t->y, YN);
+    return 2e-9 * YM * YN * YK / (now() - start);
+}
+
+static int add_row(prxi_ctx *c, cJSON *rows, const char *op, const char *shape, prxi_dtype t, double seconds,
+                   double gflops, double share, double workspace)
+{
+    cJSON *row = cJSON_CreateObject();
+    if (!row || !cJSON_AddStringToObject(row, "op", op) || !cJSON_AddStringToObject(row, "shape", shape) ||
+        !cJSON_AddStringToObject(row, "dtype", prxi_dtype_name(t)) ||
+        !cJSON_AddNumberToObject(row, "seconds_median", seconds) || !cJSON_AddNumberToObject(row, "gflops", gflops) ||
+        !cJSON_AddNumberToObject(row, "share", share) ||
+        (workspace > 0 && !cJSON_AddNumberToObject(row, "workspace_bytes", workspace)) ||
+        !cJSON_AddItemToArray(rows, row)) {
+        cJSON_Delete(row);
+        return prxi_fail_nomem(c, "benchmark", 0);
+    }
+    return PRX_OK;
+}
+
+/* ---- one convolution ---- */
+
+typedef struct conv_case {
+    prxi_conv_ops ops;
+    prxi_conv *conv;
+    unsigned char *in, *out, *scratch;
+    prxi_conv_args args;
+} conv_case;
+
+static void close_conv(prxi_ctx *c, conv_case *t)
+{
+    prxi_conv_close(c->mem, &t->conv);
+    prxi_free(c->mem, t->in);
+    prxi_free(c->mem, t->out);
+    prxi_free(c->mem, t->scratch);
+}
+
+/* channels at size x size, three frames in a row of padded rows; a frame's strip of rows as the decoder runs it. */
+static int open_conv(prxi_ctx *c, conv_case *t, int channels, int size, prxi_dtype type)
+{
+    const size_t el = prxi_dtype_size(type), pixel = (size_t)channels * el, pitch = (size_t)(size + 1) * pixel;
+    const size_t n = (size_t)channels * (size_t)channels * 27, in = 3 * (size_t)size * pitch + pixel;
+    float *w = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, n, sizeof *w);
+    t->in = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, in, 1);
+    t->out = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, (size_t)size * pitch, 1);
+    int err = w && t->in && t->out ? PRX_OK : prxi_fail_nomem(c, "benchmark", in);
+    if (err == PRX_OK) {
+        fill(w, PRXI_F32, n);
+        fill(t->in, type, in / el);
+        err = prxi_conv_open(c, &t->conv, &t->ops, &(prxi_conv_desc) {
+            .weight = w, .bias = w, .cout = channels, .cin = channels, .kt = 3, .kh = 3, .kw = 3, .dtype = type });
+    }
+    prxi_free(c->mem, w);
+    const int strip = size >= 64 ? 2 : 128 / size;
+    const size_t scratch = err == PRX_OK ? prxi_conv_scratch(&t->ops, t->conv, size, strip) : 0;
+    t->scratch = scratch ? prxi_alloc(c->mem, PRXI_MEM_SCRATCH, scratch) : NULL;
+    if (scratch && !t->scratch)
+        err = prxi_fail_nomem(c, "benchmark", scratch);
+    t->args = (prxi_conv_args) { .conv = t->conv, .height = size, .width = size, .end = strip, .dy = -1, .dx = -1,
+                                 .out = { t->out, (int64_t)pitch, size, 0 }, .scale = 1, .out_pitch = channels,
+                                 .out_dtype = type, .scratch = t->scratch,
+                                 .scratch_bytes = scratch };
+    for (int f = 0; f < 3; f++)
+        t->args.src[f] = (prxi_plane) { t->in + pixel + (size_t)f * (size_t)size * pitch, (int64_t)pitch, size, 0 };
+    return err;
+}
+
+/* A frame, strip by strip. */
+static double run_conv(prxi_stream *s, conv_case *t)
+{
+    const int64_t strip = t->args.end;
+    const double start = now();
+    for (int64_t y = 0; y < t->args.height; y += strip) {
+        prxi_conv_args a = t->args;
+        a.begin = y;
+        a.end = y + strip;
+        prxi_conv_run(s, &t->ops, &a);
+    }
+    return now() - start;
+}
+
+static int bench_one(prxi_ctx *c, prxi_stream *s, uint32_t isa, int channels, int size, prxi_dtype type, cJSON *rows)
+{
+    conv_case t = { .conv = NULL };
+    yardstick y;
+    prxi_conv_init_ref(&t.ops);
+    prxi_conv_init_x86(&t.ops, isa);
+    int err = open_yardstick(c, &y, s, type, isa), n = 0;
+    if (err == PRX_OK)
+        err = open_conv(c, &t, channels, size, type);
+    if (err == PRX_OK) {
+        double seconds[MAX_RUNS], gemm[MAX_RUNS];
+        run_conv(s, &t);
+        run_yardstick(&y);
+        for (const double start = now(); n < MAX_RUNS && (n < MIN_RUNS || now() - start < 0.7); n++) {
+            seconds[n] = run_conv(s, &t);
+            gemm[n] = run_yardstick(&y);
+        }
+        const double sec = median(seconds, n), flops = 54.0 * channels * channels * size * size;
+        char shape[64];
+        snprintf(shape, sizeof shape, "3x3x3 %d at %dx%d", channels, size, size);
+        err = add_row(c, rows, "conv", shape, type, sec, flops / sec * 1e-9, flops / sec * 1e-9 / median(gemm, n), 0);
+    }
+    close_conv(c, &t);
+    close_yardstick(c, &y);
+    return err;
+}
+
+int prxi_bench_conv(prxi_ctx *c, prxi_stream *s, uint32_t isa, cJSON *rows)
+{
+    static const int shapes[][2] = { { 96, 256 }, { 192, 128 }, { 384, 64 }, { 384, 32 }, { 32, 64 } };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int t = PRXI_F32; t < PRXI_COMPUTE_DTYPES; t++) {
+            if (s->cancel && atomic_load(s->cancel))
+                return PRX_ECANCELED;
+            if (isa == 0 && i != 4)     /* the C reference would take minutes on the large ones */
+                continue;
+            const int err = bench_one(c, s, isa, shapes[i][0], shapes[i][1], (prxi_dtype)t, rows);
+            if (err < 0)
+                return err;
+        }
+    return prxi_stream_error(s);
+}
+
+/* ---- decode ---- */
+
+enum { BASE = 96, LATENT = 32 };
+
+static double res_flops(double in, double out)
+{
+    return 54.0 * (in + out) * out + (in != out ? 2.0 * in * out : 0.0);
+}
+
+/* Multiply-adds (as two) of the decoder as the network is written down, upsampling convolutions at the doubled size. */
+static double decode_flops(int frames)
+{
+    const double b = BASE, px = LATENT * LATENT, top = 4 * b;
+    const double in[4] = { 4 * b, 2 * b, 2 * b, b }, out[4] = { 4 * b, 4 * b, 2 * b, b };
+    double n = frames, size = px;
+    double sum = n * px * (54.0 * 16 * top + 2.0 * res_flops(top, top) + 8.0 * top * top + 4.0 * px * top);
+    for (int i = 0; i < 4; i++, size *= 4) {
+        sum += n * size * (res_flops(in[i], out[i]) + 2.0 * res_flops(out[i], out[i]));
+        if (i < 2) {
+            sum += (n - 1) * size * 12.0 * out[i] * out[i];
+            n = 2 * n - 1;
+        }
+        if (i < 3)
+            sum += n * size * 4 * 18.0 * out[i] * (out[i] / 2);
+    }
+    return sum + n * size / 4 * 54.0 * b * 3;
+}
+
+typedef struct decode_case {
+    prxi_vae *v;
+    prxi_decoder *d;
+    float *latents, *rgb;
+} decode_case;
+
+static int run_decode(prxi_ctx *c, prxi_stream *s, decode_case *t, yardstick *y, int frames, double *seconds,
+                      double *gemm)
+{
+    double rates[64];
+    int n, err = PRX_OK, turns = 0;
+    *seconds = 0;
+    for (int f = 0; f < frames && err == PRX_OK; f++) {
+        if (turns < 60)
+            for (int i = 0; i < 3; i++)
+                rates[turns++] = run_yardstick(y);
+        const double start = now();
+        err = prxi_decoder_next(c, s, t->d, t->latents, f, t->rgb, &n);
+        *seconds += now() - start;
+    }
+    *gemm = median(rates, turns);
+    return err;
+}
+
+static int bench_decode(prxi_ctx *c, prxi_stream *s, const prxi_kernels *k, const char *dir, int frames, cJSON *rows)
+{
+    const prxi_dtype type = PRXI_BF16;
+    const prxi_vae_job job = { frames, LATENT, LATENT, 0 };
+    const size_t n = (size_t)16 * (size_t)frames * LATENT * LATENT, pixels = (size_t)4 * 64 * LATENT * LATENT * 3;
+    decode_case t = { NULL, NULL, NULL, NULL };
+    yardstick y = { .s = s };
+    double seconds = 0, gemm = 0;
+    int err = prxi_vae_open(c, &t.v, dir, k, type);
+    if (err == PRX_OK)
+        err = prxi_decoder_open(c, &t.d, t.v, &job);
+    if (err == PRX_OK)
+        err = open_yardstick(c, &y, s, type, k->isa);
+    t.latents = prxi_calloc(c->mem, PRXI_MEM_MISC, n, sizeof(float));
+    t.rgb = prxi_calloc(c->mem, PRXI_MEM_MISC, pixels, sizeof(float));
+    if (err == PRX_OK && (!t.latents || !t.rgb))
+        err = prxi_fail_nomem(c, "benchmark", pixels * sizeof(float));
+    if (err == PRX_OK) {
+        fill(t.latents, PRXI_F32, n);
+        err = run_decode(c, s, &t, &y, frames, &seconds, &gemm);
+    }
+    if (err == PRX_OK) {
+        char shape[64];
+        snprintf(shape, sizeof shape, "256x256, %d frames", (frames - 1) * 4 + 1);
+        const double rate = decode_flops(frames) / seconds * 1e-9;
+        err = add_row(c, rows, "decode", shape, type, seconds, rate, rate / gemm, (double)prxi_decoder_bytes(t.v, &job));
+    }
+    close_yardstick(c, &y);
+    prxi_decoder_close(c, &t.d);
+    prxi_vae_close(c, &t.v);
+    prxi_free(c->mem, t.latents);
+    prxi_free(c->mem, t.rgb);
+    return err;
+}
+
+int prxi_bench_decode(prxi_ctx *c, prxi_stream *s, const prxi_kernels *k, int frames, cJSON *rows)
+{
+    const char *tmp = getenv("TMPDIR");
+    char dir[512];
+    if (snprintf(dir, sizeof dir, "%s/praxino-bench-XXXXXX", tmp ? tmp : "/tmp") >= (int)sizeof dir || !mkdtemp(dir))
+        return prxi_fail(c, PRX_EIO, "%s: cannot make a folder", dir);
+    int err = prxi_bench_write_vae(c, dir, BASE);
+    if (err == PRX_OK)
+        err = bench_decode(c, s, k, dir, frames, rows);
+    prxi_bench_remove(dir);
+    return err;
+}
