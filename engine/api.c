@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "bench_vae.h"
 #include "engine.h"
 #include "engine/weights/safetensors.h"
 #include "video_io/compare.h"
@@ -71,6 +72,12 @@ static int bench_norm(prx_engine *e, prxi_stream *s, const char *options, cJSON 
     return prxi_bench_norm(&e->ctx, s, e->kernels.isa, rows);
 }
 
+static int bench_conv(prx_engine *e, prxi_stream *s, const char *options, cJSON *rows)
+{
+    (void)options;
+    return prxi_bench_conv(&e->ctx, s, e->kernels.isa, rows);
+}
+
 static int bench_step(prx_engine *e, prxi_stream *s, const char *options, cJSON *rows)
 {
     return prxi_bench_step(e, s, options, 0, rows);
@@ -82,7 +89,7 @@ static int bench_decode(prx_engine *e, prxi_stream *s, const char *options, cJSO
 }
 
 static const bench_call benches[] = {
-    { "gemm", bench_gemm }, { "norm", bench_norm }, { "step", bench_step }, { "decode", bench_decode },
+    { "gemm", bench_gemm }, { "norm", bench_norm }, { "conv", bench_conv }, { "step", bench_step }, { "decode", bench_decode },
 };
 
 PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char **json)
@@ -101,7 +108,7 @@ PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char
         }
     prxi_stream_close(&s);
     if (!found)
-        err = prxi_fail(&e->ctx, PRX_EINVAL, "bench: '%s': all, gemm, norm, step or decode expected", what);
+        err = prxi_fail(&e->ctx, PRX_EINVAL, "bench: '%s': all, gemm, norm, conv, step or decode expected", what);
     if (err < 0) {
         cJSON_Delete(rows);
         return err;

@@ -1,13 +1,11 @@
-/* Convolutions and decode against a matrix product. */
+/* Convolutions of the VAE decoder against a matrix product. */
 #include "bench_vae.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
-#include "engine/bench_model.h"
-#include "engine/model/vae.h"
+#include "engine/ops/conv.h"
 #include "engine/ops/gemm.h"
 #include "engine/ops/onednn/gemm.h"
 
@@ -97,14 +95,13 @@ static double run_yardstick(yardstick *t)
 }
 
 static int add_row(prxi_ctx *c, cJSON *rows, const char *op, const char *shape, prxi_dtype t, double seconds,
-                   double gflops, double share, double workspace)
+                   double gflops, double share)
 {
     cJSON *row = cJSON_CreateObject();
     if (!row || !cJSON_AddStringToObject(row, "op", op) || !cJSON_AddStringToObject(row, "shape", shape) ||
         !cJSON_AddStringToObject(row, "dtype", prxi_dtype_name(t)) ||
         !cJSON_AddNumberToObject(row, "seconds_median", seconds) || !cJSON_AddNumberToObject(row, "gflops", gflops) ||
         !cJSON_AddNumberToObject(row, "share", share) ||
-        (workspace > 0 && !cJSON_AddNumberToObject(row, "workspace_bytes", workspace)) ||
         !cJSON_AddItemToArray(rows, row)) {
         cJSON_Delete(row);
         return prxi_fail_nomem(c, "benchmark", 0);
@@ -193,7 +190,7 @@ static int bench_one(prxi_ctx *c, prxi_stream *s, uint32_t isa, int channels, in
         const double sec = median(seconds, n), flops = 54.0 * channels * channels * size * size;
         char shape[64];
         snprintf(shape, sizeof shape, "3x3x3 %d at %dx%d", channels, size, size);
-        err = add_row(c, rows, "conv", shape, type, sec, flops / sec * 1e-9, flops / sec * 1e-9 / median(gemm, n), 0);
+        err = add_row(c, rows, "conv", shape, type, sec, flops / sec * 1e-9, flops / sec * 1e-9 / median(gemm, n));
     }
     close_conv(c, &t);
     close_yardstick(c, &y);
@@ -214,104 +211,4 @@ int prxi_bench_conv(prxi_ctx *c, prxi_stream *s, uint32_t isa, cJSON *rows)
                 return err;
         }
     return prxi_stream_error(s);
-}
-
-/* ---- decode ---- */
-
-enum { BASE = 96, LATENT = 32 };
-
-static double res_flops(double in, double out)
-{
-    return 54.0 * (in + out) * out + (in != out ? 2.0 * in * out : 0.0);
-}
-
-/* Multiply-adds (as two) of the decoder as the network is written down, upsampling convolutions at the doubled size. */
-static double decode_flops(int frames)
-{
-    const double b = BASE, px = LATENT * LATENT, top = 4 * b;
-    const double in[4] = { 4 * b, 2 * b, 2 * b, b }, out[4] = { 4 * b, 4 * b, 2 * b, b };
-    double n = frames, size = px;
-    double sum = n * px * (54.0 * 16 * top + 2.0 * res_flops(top, top) + 8.0 * top * top + 4.0 * px * top);
-    for (int i = 0; i < 4; i++, size *= 4) {
-        sum += n * size * (res_flops(in[i], out[i]) + 2.0 * res_flops(out[i], out[i]));
-        if (i < 2) {
-            sum += (n - 1) * size * 12.0 * out[i] * out[i];
-            n = 2 * n - 1;
-        }
-        if (i < 3)
-            sum += n * size * 4 * 18.0 * out[i] * (out[i] / 2);
-    }
-    return sum + n * size / 4 * 54.0 * b * 3;
-}
-
-typedef struct decode_case {
-    prxi_vae *v;
-    prxi_decoder *d;
-    float *latents, *rgb;
-} decode_case;
-
-static int run_decode(prxi_ctx *c, prxi_stream *s, decode_case *t, yardstick *y, int frames, double *seconds,
-                      double *gemm)
-{
-    double rates[64];
-    int n, err = PRX_OK, turns = 0;
-    *seconds = 0;
-    for (int f = 0; f < frames && err == PRX_OK; f++) {
-        if (turns < 60)
-            for (int i = 0; i < 3; i++)
-                rates[turns++] = run_yardstick(y);
-        const double start = now();
-        err = prxi_decoder_next(c, s, t->d, t->latents, f, t->rgb, &n);
-        *seconds += now() - start;
-    }
-    *gemm = median(rates, turns);
-    return err;
-}
-
-static int bench_decode(prxi_ctx *c, prxi_stream *s, const prxi_kernels *k, const char *dir, int frames, cJSON *rows)
-{
-    const prxi_dtype type = PRXI_BF16;
-    const prxi_vae_job job = { frames, LATENT, LATENT, 0 };
-    const size_t n = (size_t)16 * (size_t)frames * LATENT * LATENT, pixels = (size_t)4 * 64 * LATENT * LATENT * 3;
-    decode_case t = { NULL, NULL, NULL, NULL };
-    yardstick y = { .s = s };
-    double seconds = 0, gemm = 0;
-    int err = prxi_vae_open(c, &t.v, dir, k, type);
-    if (err == PRX_OK)
-        err = prxi_decoder_open(c, &t.d, t.v, &job);
-    if (err == PRX_OK)
-        err = open_yardstick(c, &y, s, type, k->isa);
-    t.latents = prxi_calloc(c->mem, PRXI_MEM_MISC, n, sizeof(float));
-    t.rgb = prxi_calloc(c->mem, PRXI_MEM_MISC, pixels, sizeof(float));
-    if (err == PRX_OK && (!t.latents || !t.rgb))
-        err = prxi_fail_nomem(c, "benchmark", pixels * sizeof(float));
-    if (err == PRX_OK) {
-        fill(t.latents, PRXI_F32, n);
-        err = run_decode(c, s, &t, &y, frames, &seconds, &gemm);
-    }
-    if (err == PRX_OK) {
-        char shape[64];
-        snprintf(shape, sizeof shape, "256x256, %d frames", (frames - 1) * 4 + 1);
-        const double rate = decode_flops(frames) / seconds * 1e-9;
-        err = add_row(c, rows, "decode", shape, type, seconds, rate, rate / gemm, (double)prxi_decoder_bytes(t.v, &job));
-    }
-    close_yardstick(c, &y);
-    prxi_decoder_close(c, &t.d);
-    prxi_vae_close(c, &t.v);
-    prxi_free(c->mem, t.latents);
-    prxi_free(c->mem, t.rgb);
-    return err;
-}
-
-int prxi_bench_decode(prxi_ctx *c, prxi_stream *s, const prxi_kernels *k, int frames, cJSON *rows)
-{
-    const char *tmp = getenv("TMPDIR");
-    char dir[512];
-    if (snprintf(dir, sizeof dir, "%s/praxino-bench-XXXXXX", tmp ? tmp : "/tmp") >= (int)sizeof dir || !mkdtemp(dir))
-        return prxi_fail(c, PRX_EIO, "%s: cannot make a folder", dir);
-    int err = prxi_bench_write_vae(c, dir, BASE);
-    if (err == PRX_OK)
-        err = bench_decode(c, s, k, dir, frames, rows);
-    prxi_bench_remove(dir);
-    return err;
 }

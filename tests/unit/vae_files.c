@@ -145,6 +145,7 @@ static int open_and_decode(prxi_ctx *x, const prxi_vae_job *job)
     if (err == PRX_OK)
         err = prxi_decoder_next(x, &s, d, latents, 0, rgb, &n);
     prxi_decoder_close(x, &d);
+    prxi_stream_close(&s);
     prxi_vae_close(x, &v);
     return err;
 }
@@ -185,6 +186,7 @@ static void check_calls(void)
     atomic_store(&cancel, 1);
     CHECK(prxi_decoder_next(&c, &s, d, latents, 1, rgb, &n) == PRX_ECANCELED, "cancel");
     prxi_clear(&c);
+    prxi_stream_close(&s);
     prxi_decoder_close(&c, &d);
     prxi_vae_close(&c, &v);
 }
