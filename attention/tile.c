@@ -216,6 +216,8 @@ static void run_tile(const job *j, const task *t, const work *w, int pairs)
         x.o = w->o + first * (size_t)j->d;
         x.m = w->m + first;
         x.l = w->l + first;
+        /* Memory is asked for early: the values of this tile at first, then the keys after it, should they be next. */
+        x.fetch = (uintptr_t)(at ? x.k : x.v) + (at ? PRXI_TILE_PAIRS * 2 * (size_t)j->d * j->ops->elem : 0);
         j->ops->scores(&x);
         j->ops->softmax(&x);
         j->ops->values(&x);

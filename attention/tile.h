@@ -13,8 +13,8 @@ enum {
 };
 
 /* One tile: `vecs` vectors of queries against `pairs` pairs of keys. d is the head size padded to a multiple of 8 with
- * zeros. A pair is two consecutive packed keys, in the order that
- * the tile functions want; pair i starts at element i * 2 * d of k and of v. */
+ * zeros. A pair is two consecutive packed keys, in the order that the tile functions want; pair i starts at element i * 2 * d of
+ * k and of v. */
 typedef struct prxi_tile {
     int vecs, d, pairs;
     float c;                /* scale * log2(e): exponentials are powers of two */
@@ -22,6 +22,7 @@ typedef struct prxi_tile {
     const float *bias;      /* [2 * pairs] start value of a raw score; -inf masks the key */
     const void *q;          /* packed queries */
     const void *k, *v;      /* packed keys and values of this head */
+    uintptr_t fetch;        /* laid out as k: rows to ask for meanwhile; may point past the end */
     float *s;               /* [2 * pairs][vecs * lanes] */
     void *p;                /* exponentials, packed as `values` wants them */
     float *top;             /* [vecs * lanes] largest raw score of the tile */

@@ -10,6 +10,7 @@
  * [PAIR_STEPS][d] per pair, p [PAIR_STEPS][queries]. A register tile is ROWS rows by up to 3 vectors, named and not in
  * arrays, which compilers keep in memory. */
 #include "attention/tile.h"
+#include "engine/core/attr.h"
 
 #define ROW_INIT1(r) VEC a##r = V_SET(bias[r]);
 #define ROW_INIT2(r) VEC a##r = V_SET(bias[r]), c##r = a##r;
@@ -46,9 +47,11 @@
         const int32_t *pair = t->pair + i / 2;                                                    \
         const float *bias = t->bias + i;                                                          \
         const WORD *q = t->q;                                                                     \
+        uintptr_t fetch = t->fetch + (size_t)pair[0] * 2 * n * sizeof(WORD);                      \
         EACH_ROW(SCORE_ROW)                                                                       \
         EACH_ROW(ROW_INIT##N)                                                                     \
-        for (size_t j = 0; j < n; j++, q += WIDTH) {                                              \
+        for (size_t j = 0; j < n; j++, q += WIDTH, fetch += ROWS * sizeof(WORD)) {                \
+            PRXI_PREFETCH((const void *)fetch);                                                                 \
             LOAD_X##N(q)                                                                          \
             EACH_ROW(SCORE##N)                                                                    \
         }                                                                                         \

@@ -321,10 +321,10 @@ int main(void)
     vectors(&fast, 2);
     tie(&ref);
     tie(&fast);
-    random_runs(0, "ref", 40);
-    random_runs(PRXI_ISA_AVX2, "avx2", 100);
-    random_runs(avx512, "avx512", 100);
-    random_runs(avx512 | PRXI_ISA_AVX512_BF16, "avx512_bf16", 100);
+    random_runs(0, "ref", 15);
+    random_runs(PRXI_ISA_AVX2, "avx2", 40);
+    random_runs(avx512, "avx512", 40);
+    random_runs(avx512 | PRXI_ISA_AVX512_BF16, "avx512_bf16", 40);
     seeds_are_points();
     refused_memory(best);
     CHECK(atomic_load(&mem.total) == 0, "nothing leaks");

@@ -1,0 +1,296 @@
+/* Attention benchmarks: dense against matrix products, sparse against density times dense, all turn by turn. */
+#include "attention/bench.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "attention/mask.h"
+#include "engine/ops/onednn/gemm.h"
+
+enum { RUNS = 3, GEMM = 2048 };
+
+typedef struct bench {
+    prxi_ctx *c;
+    prxi_stream *s;
+    prxi_attn_ops ops;
+    prxi_dtype type;
+    prxi_attn_args a;
+    void *storage;          /* q, k, v, o */
+    double dense;           /* median seconds */
+    prxi_dnn_linear *gemm;  /* yardstick: GEMM^3; NULL where oneDNN has none */
+    void *gemm_data;
+} bench;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static double median(double *x, int n)
+{
+    for (int i = 1; i < n; i++)
+        for (int j = i; j > 0 && x[j] < x[j - 1]; j--) {
+            const double t = x[j];
+            x[j] = x[j - 1];
+            x[j - 1] = t;
+        }
+    return x[n / 2];
+}
+
+static float noise(uint32_t *x)     /* about normal, from a 32-bit LCG (Numerical Recipes) */
+{
+    float sum = -6.0f;
+    for (int i = 0; i < 12; i++) {
+        *x = *x * 1664525u + 1013904223u;
+        sum += (float)(*x >> 8) / 16777216.0f;
+    }
+    return sum;
+}
+
+/* Tokens of `groups` kinds, a kind in runs as objects have in a video, so that clustering has something to find; queries
+ * and keys of a kind point the same way. */
+static void fill(const bench *b, int groups)
+{
+    const size_t n = (size_t)b->a.q_len, d = (size_t)b->a.head_dim, heads = (size_t)b->a.heads;
+    uint32_t x = 1;
+    float centre[32][256];
+    for (int g = 0; g < groups; g++)
+        for (size_t i = 0; i < d; i++)
+            centre[g][i] = noise(&x);
+    for (size_t t = 0; t < n; t++) {
+        const size_t g = (t / 40 * 7 + t / 1500) % (size_t)groups;
+        for (size_t i = 0; i < heads * d; i++) {
+            const float c = centre[g][i % d];
+            prxi_store((void *)(uintptr_t)b->a.q, b->type, t * heads * d + i, 0.8f * c + 0.6f * noise(&x));
+            prxi_store((void *)(uintptr_t)b->a.k, b->type, t * heads * d + i, 0.8f * c + 0.6f * noise(&x));
+            prxi_store((void *)(uintptr_t)b->a.v, b->type, t * heads * d + i, noise(&x));
+        }
+    }
+}
+
+static int open_case(bench *b, int heads, int64_t n, int d)
+{
+    const size_t one = prxi_mul((size_t)n, (size_t)(heads * d) * prxi_dtype_size(b->type));
+    unsigned char *p = prxi_alloc(b->c->mem, PRXI_MEM_MISC, prxi_mul(4, one));
+    if (!p)
+        return prxi_fail_nomem(b->c, "bench attention", prxi_mul(4, one));
+    const int64_t ld = (int64_t)heads * d;
+    b->storage = p;
+    b->a = (prxi_attn_args) { heads, d, n, n, p, p + one, p + 2 * one, p + 3 * one, ld, ld, ld, ld, 1.0f / sqrtf((float)d),
+                              0.0f, NULL };
+    fill(b, 30);
+    return PRX_OK;
+}
+
+static void close_case(bench *b)
+{
+    prxi_free(b->c->mem, b->storage);
+    b->storage = NULL;
+}
+
+static cJSON *add_row(const bench *b, cJSON *rows, const char *op, double seconds, double flops)
+{
+    char shape[64];
+    cJSON *row = cJSON_CreateObject();
+    snprintf(shape, sizeof shape, "%dx%lldx%d", b->a.heads, (long long)b->a.q_len, b->a.head_dim);
+    if (!row || !cJSON_AddStringToObject(row, "op", op) || !cJSON_AddStringToObject(row, "shape", shape) ||
+        !cJSON_AddStringToObject(row, "dtype", prxi_dtype_name(b->type)) ||
+        !cJSON_AddNumberToObject(row, "seconds_median", seconds) ||
+        !cJSON_AddNumberToObject(row, "gflops", flops / seconds * 1e-9) || !cJSON_AddItemToArray(rows, row)) {
+        cJSON_Delete(row);
+        return NULL;
+    }
+    return row;
+}
+
+static double flops_of(const bench *b)
+{
+    return 4.0 * (double)b->a.q_len * (double)b->a.kv_len * b->a.head_dim * b->a.heads;
+}
+
+/* ---- dense ---- */
+
+static int open_gemm(bench *b)
+{
+    const size_t bytes = (size_t)GEMM * GEMM * prxi_dtype_size(b->type);
+    unsigned char *p = prxi_calloc(b->c->mem, PRXI_MEM_MISC, 4, bytes);
+    if (!p)
+        return prxi_fail_nomem(b->c, "bench attention", 4 * bytes);
+    b->gemm_data = p;
+    const prxi_linear_desc d = { .weight = p, .weight_dtype = b->type, .n = GEMM, .k = GEMM, .compute = b->type,
+                                 .out = b->type };
+    const prxi_dnn_desc plain = { &d, { GEMM }, b->s->n_threads };
+    const int err = prxi_dnn_open(b->c, &b->gemm, &plain);
+    if (err == PRX_ENOTSUP)
+        return PRX_OK;
+    if (err == PRX_OK && prxi_dnn_scratch(b->gemm) > bytes)
+        return prxi_fail_nomem(b->c, "bench attention", prxi_dnn_scratch(b->gemm));
+    return err;
+}
+
+static void close_gemm(bench *b)
+{
+    prxi_dnn_close(b->c, &b->gemm);
+    prxi_free(b->c->mem, b->gemm_data);
+    b->gemm_data = NULL;
+}
+
+static double run_gemm(const bench *b)
+{
+    const size_t bytes = (size_t)GEMM * GEMM * prxi_dtype_size(b->type);
+    unsigned char *p = b->gemm_data;
+    const double t = now();
+    if (prxi_dnn_run(b->gemm, 0, p + bytes, p + 2 * bytes, p + 3 * bytes) != PRX_OK)
+        return NAN;
+    return now() - t;
+}
+
+static double run_dense(bench *b)
+{
+    const double t = now();
+    b->ops.dense[b->type](b->s, &b->a);
+    return now() - t;
+}
+
+static int bench_dense(bench *b, cJSON *rows)
+{
+    double ours[RUNS], gemm[RUNS];
+    if (b->gemm)
+        run_gemm(b);
+    for (int i = 0; i < RUNS; i++) {
+        ours[i] = run_dense(b);
+        gemm[i] = b->gemm ? run_gemm(b) : NAN;
+    }
+    b->dense = median(ours, RUNS);
+    const double rate = flops_of(b) / b->dense, yard = 2.0 * GEMM * (double)GEMM * GEMM / median(gemm, RUNS);
+    cJSON *row = add_row(b, rows, "attention_dense", b->dense, flops_of(b));
+    if (!row || (b->gemm && (!cJSON_AddNumberToObject(row, "gemm_gflops", yard * 1e-9) ||
+                             !cJSON_AddNumberToObject(row, "share", rate / yard))))
+        return prxi_fail_nomem(b->c, "bench attention", sizeof *b);
+    return prxi_stream_error(b->s);
+}
+
+/* ---- sparse ---- */
+
+static double run_blocks(bench *b, const prxi_block_list *list)
+{
+    const double t = now();
+    b->ops.blocks[b->type](b->s, &b->a, list);
+    return now() - t;
+}
+
+/* Sparse and dense by turns; adds density and share. */
+static cJSON *race_blocks(bench *b, cJSON *rows, const char *op, const prxi_block_list *list, double density)
+{
+    double sparse[RUNS], dense[RUNS];
+    for (int i = 0; i < RUNS; i++) {
+        sparse[i] = run_blocks(b, list);
+        dense[i] = run_dense(b);
+    }
+    const double t = median(sparse, RUNS);
+    b->dense = median(dense, RUNS);
+    cJSON *row = add_row(b, rows, op, t, density * flops_of(b));
+    if (!row || !cJSON_AddNumberToObject(row, "density", density) ||
+        !cJSON_AddNumberToObject(row, "share", density * b->dense / t))
+        return NULL;
+    return row;
+}
+
+static int bench_radial(bench *b, const prxi_radial *rule, cJSON *rows)
+{
+    prxi_block_mask mask;
+    prxi_block_list list = { 0 };
+    int err = prxi_radial_mask(b->c, rule, &mask);
+    if (err == PRX_OK && (err = prxi_mask_list(b->c, &mask, &list)) == PRX_OK) {
+        if (!race_blocks(b, rows, "attention_radial", &list, mask.pair_density))
+            err = prxi_fail_nomem(b->c, "bench attention", sizeof *b);
+        prxi_free(b->c->mem, (void *)(uintptr_t)list.q_start);
+    }
+    prxi_mask_close(b->c, &mask);
+    return err != PRX_OK ? err : prxi_stream_error(b->s);
+}
+
+static int svg2_row(bench *b, const prxi_attn_policy *p, void *priv, cJSON *rows)
+{
+    prxi_attn_call call = { .args = b->a };
+    const prxi_block_list *list = NULL;
+    double density = 1, select[RUNS];
+    p->select(priv, b->s, &call, &list, &density);      /* the long first clustering */
+    for (int i = 0; i < RUNS && !prxi_stream_error(b->s); i++) {
+        const double t = now();
+        call.step = i + 1;
+        p->select(priv, b->s, &call, &list, &density);
+        select[i] = now() - t;
+    }
+    if (!list)
+        return prxi_stream_error(b->s);
+    cJSON *row = race_blocks(b, rows, "attention_svg2", list, density);
+    if (!row || !cJSON_AddNumberToObject(row, "overhead", median(select, RUNS) / b->dense))
+        return prxi_fail_nomem(b->c, "bench attention", sizeof *b);
+    return prxi_stream_error(b->s);
+}
+
+static int bench_svg2(bench *b, cJSON *rows)
+{
+    const prxi_attn_policy *p = prxi_attn_policy_find("svg2");
+    const prxi_attn_env env = { .layers = 1, .heads = b->a.heads, .head_dim = b->a.head_dim, .branches = 1, .steps = RUNS + 1,
+                                .frames = 1, .grid_h = 1, .grid_w = (int)b->a.q_len, .tokens = b->a.q_len, .dtype = b->type,
+                                .n_threads = b->s->n_threads, .ops = &b->ops };
+    prxi_attn_plan plan;
+    void *priv = prxi_calloc(b->c->mem, PRXI_MEM_MISC, 1, p->priv_size);
+    if (!priv)
+        return prxi_fail_nomem(b->c, "bench attention", p->priv_size);
+    int err = prxi_option_defaults(b->c, p->options, priv);
+    if (err == PRX_OK)
+        err = prxi_option_set(b->c, p->options, priv, "attention.", "first_times_fp", "0");
+    if (err == PRX_OK)
+        err = prxi_option_set(b->c, p->options, priv, "attention.", "kmeans_iter_init", "4");
+    if (err == PRX_OK)
+        err = prxi_option_set(b->c, p->options, priv, "attention.", "num_q_centroids", b->a.q_len > 30000 ? "300" : "0");
+    if (err == PRX_OK)
+        err = prxi_option_set(b->c, p->options, priv, "attention.", "num_k_centroids", b->a.q_len > 30000 ? "1000" : "0");
+    if (err == PRX_OK)
+        err = p->plan(priv, b->c, &env, &plan);
+    if (err == PRX_OK)
+        err = svg2_row(b, p, priv, rows);
+    p->close(priv, b->c);
+    prxi_free(b->c->mem, priv);
+    return err;
+}
+
+static int cancelled(const bench *b)
+{
+    return b->s->cancel && atomic_load(b->s->cancel);
+}
+
+int prxi_bench_attention(prxi_ctx *c, prxi_stream *s, uint32_t isa, cJSON *rows)
+{
+    static const int64_t sizes[] = { 4096, 8192, 16384, 32768 };
+    /* 480p: 81, 41 and 21 frames as latent frames (attention.md 2.6 has the first). */
+    static const prxi_radial rules[] = { { 21, 1560, 0, 128, 0.2, 0, 0, 1 }, { 11, 1560, 0, 128, 0.2, 0, 0, 1 } };
+    bench b = { .c = c, .s = s, .type = PRXI_BF16 };
+    prxi_attn_init_ref(&b.ops);
+    prxi_attn_init_x86(&b.ops, isa);
+    int err = open_gemm(&b);
+    /* The C reference would take minutes on the large ones. */
+    for (size_t i = 0; i < 8 && err == PRX_OK && !cancelled(&b) && (isa || i == 0); i++) {
+        const int64_t n = isa ? sizes[i / 2] : 1024;
+        if ((err = open_case(&b, n > 16384 ? 1 : 2, n, i % 2 ? 128 : 64)) == PRX_OK)
+            err = bench_dense(&b, rows);
+        if (err == PRX_OK && i >= 6 && !cancelled(&b))
+            err = bench_svg2(&b, rows);
+        close_case(&b);
+    }
+    for (size_t i = 0; i < 4 && err == PRX_OK && !cancelled(&b) && isa; i++) {
+        const prxi_radial *r = &rules[i / 2];
+        if ((err = open_case(&b, 1, r->frames * r->tokens_per_frame, i % 2 ? 128 : 64)) == PRX_OK)
+            err = bench_radial(&b, r, rows);
+        close_case(&b);
+    }
+    close_gemm(&b);
+    return err != PRX_OK ? err : cancelled(&b) ? PRX_ECANCELED : PRX_OK;
+}
