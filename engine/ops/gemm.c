@@ -52,59 +52,11 @@ static float load_any(const void *p, prxi_dtype t, size_t i)
     return t == PRXI_F16 ? prxi_f16_to_f32(((const uint16_t *)p)[i]) : prxi_load(p, t, i);
 }
 
-/* n elements from p[i] on, converted. */
-static void convert(const void *p, prxi_dtype from, size_t i, int64_t n, void *to, prxi_dtype t)
-{
-    const size_t size = prxi_dtype_size(t);
-    if (from == t) {
-        memcpy(to, (const unsigned char *)p + i * size, (size_t)n * size);
-        return;
-    }
-    for (int64_t j = 0; j < n; j++)
-        prxi_store(to, t, (size_t)j, load_any(p, from, i + (size_t)j));
-}
-
-static void transpose16(const uint16_t *in, int64_t ld, int64_t rows, int64_t cols, uint16_t *out, int nr)
-{
-    for (int64_t j = 0; j < cols; j++)
-        for (int64_t r = 0; r < rows; r++)
-            out[j * nr + r] = in[r * ld + j];
-}
-
-static void transpose32(const float *in, int64_t ld, int64_t rows, int64_t cols, float *out, int nr)
-{
-    for (int64_t j = 0; j < cols; j++)
-        for (int64_t r = 0; r < rows; r++)
-            out[j * nr + r] = in[r * ld + j];
-}
-
 /* Where panel p begins at k, a multiple of KC: panels of one block of k lie side by side, in the order of use. */
 static size_t packed_at(const prxi_linear *l, int64_t panel, int64_t k)
 {
     const int64_t depth = min64(PRXI_GEMM_KC, l->k - k), panels = ceil_div(l->n, l->kernel->nr);
     return (size_t)((k * panels + panel * depth) * l->kernel->nr) * prxi_dtype_size(l->compute);
-}
-
-/* Rows of w from the panel's first on, columns [k0, k1), become a piece of the panel. */
-static void pack_piece(const prxi_linear_desc *d, int nr, int64_t panel, int64_t k0, int64_t k1, unsigned char *to)
-{
-    enum { STEP = 64 };
-    float block[PRXI_GEMM_MAX_NR * STEP];
-    const size_t size = prxi_dtype_size(d->compute);
-    const int64_t first = panel * nr, rows = min64(nr, d->n - first);
-    for (int64_t k = k0; k < k1; k += STEP) {
-        const int64_t cols = min64(STEP, k1 - k);
-        for (int64_t r = 0; r < rows; r++)
-            convert(d->weight, d->weight_dtype, (size_t)((first + r) * d->k + k), cols,
-                    (unsigned char *)block + (size_t)(r * STEP) * size, d->compute);
-        unsigned char *out = to + (size_t)((k - k0) * nr) * size;
-        if (rows < nr)
-            memset(out, 0, (size_t)(cols * nr) * size);
-        if (d->compute == PRXI_BF16)
-            transpose16((const uint16_t *)(const void *)block, STEP, rows, cols, (uint16_t *)(void *)out, nr);
-        else
-            transpose32(block, STEP, rows, cols, (float *)(void *)out, nr);
-    }
 }
 
 static int check_desc(prxi_ctx *c, const prxi_linear_desc *d)
@@ -137,9 +89,12 @@ static int pack(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d)
         for (int64_t i = 0; i < d->n; i++)
             l->bias[i] = load_any(d->bias, d->bias_dtype, (size_t)i);
     }
+    const size_t size = prxi_dtype_size(d->weight_dtype);
     for (int64_t p = 0; p < panels; p++)
         for (int64_t k = 0; k < d->k; k += PRXI_GEMM_KC)
-            pack_piece(d, nr, p, k, min64(k + PRXI_GEMM_KC, d->k), l->packed + packed_at(l, p, k));
+            l->kernel->pack((const unsigned char *)d->weight + (size_t)(p * nr * d->k + k) * size, d->weight_dtype, d->k,
+                            (int)min64(nr, d->n - p * nr), min64(PRXI_GEMM_KC, d->k - k),
+                            l->packed + packed_at(l, p, k), d->compute);
     return PRX_OK;
 }
 
@@ -430,16 +385,17 @@ void prxi_linear_run(prxi_stream *s, const prxi_linear *l, int64_t m, const void
 /* ---- single-threaded product ---- */
 
 /* The panel [depth][nr] of op(b), zero-filled to nr columns. */
-static void pack_b(int trans, const float *b, int64_t ldb, int64_t cols, int64_t depth, int nr, float *out)
+static void pack_b(const prxi_gemm_kernel *kernel, int trans, const float *b, int64_t ldb, int cols, int64_t depth, float *out)
 {
+    const int nr = kernel->nr;
+    if (trans) {
+        kernel->pack(b, PRXI_F32, ldb, cols, depth, out, PRXI_F32);
+        return;
+    }
     if (cols < nr)
         memset(out, 0, (size_t)(depth * nr) * sizeof *out);
-    if (trans)
-        transpose32(b, ldb, cols, depth, out, nr);
-    else
-        for (int64_t i = 0; i < depth; i++)
-            for (int64_t c = 0; c < cols; c++)
-                out[i * nr + c] = b[i * ldb + c];
+    for (int64_t i = 0; i < depth; i++)
+        kernel->load[PRXI_F32](cols, b + i * ldb, out + i * nr);
 }
 
 typedef struct sgemm_args {
@@ -451,23 +407,27 @@ typedef struct sgemm_args {
     int trans_b;
 } sgemm_args;
 
-enum { SGEMM_ROWS = 56 };
+/* Rows that share a packed panel of b. */
+enum { SGEMM_ROWS = 448 };
 
-/* c for a block of at most SGEMM_ROWS rows and nr columns; the buffers live on the stack: about 160 KiB. */
+/* c for a block of at most SGEMM_ROWS rows and nr columns; the buffers live on the stack: about 130 KiB. */
 static void sgemm_block(const sgemm_args *g, int64_t row, int64_t rows, int64_t col, int64_t cols, float *c)
 {
-    _Alignas(64) float a[SGEMM_ROWS * PRXI_GEMM_LDA];
+    _Alignas(64) float a[PRXI_GEMM_MAX_MR * PRXI_GEMM_LDA];
     _Alignas(64) float b[PRXI_GEMM_KC * PRXI_GEMM_MAX_NR];
-    _Alignas(64) float sums[(SGEMM_ROWS + PRXI_GEMM_MAX_MR) * PRXI_GEMM_MAX_NR];
+    _Alignas(64) float sums[SGEMM_ROWS * PRXI_GEMM_MAX_NR];
     const int mr = g->kernel->mr, nr = g->kernel->nr;
     const prxi_gemm_fetch none = { { (const unsigned char *)a, (const unsigned char *)a }, { 0, 0 } };
     for (int64_t k = 0; k < g->k || k == 0; k += PRXI_GEMM_KC) {
         const int64_t depth = min64(PRXI_GEMM_KC, g->k - k);
-        for (int64_t r = 0; r < rows; r++)
-            g->kernel->load[PRXI_F32](depth, g->a + (row + r) * g->lda + k, a + r * PRXI_GEMM_LDA);
-        pack_b(g->trans_b, g->b + (g->trans_b ? col * g->ldb + k : k * g->ldb + col), g->ldb, cols, depth, nr, b);
-        for (int64_t r = 0; r < rows; r += mr)
-            g->kernel->tile((int)min64(mr, rows - r), depth, a + r * PRXI_GEMM_LDA, b, sums + r * nr, k == 0, &none);
+        pack_b(g->kernel, g->trans_b, g->b + (g->trans_b ? col * g->ldb + k : k * g->ldb + col), g->ldb, (int)cols,
+               depth, b);
+        for (int64_t r = 0; r < rows; r += mr) {
+            const int tile = (int)min64(mr, rows - r);
+            for (int i = 0; i < tile; i++)
+                g->kernel->load[PRXI_F32](depth, g->a + (row + r + i) * g->lda + k, a + i * PRXI_GEMM_LDA);
+            g->kernel->tile(tile, depth, a, b, sums + r * nr, k == 0, &none);
+        }
     }
     const prxi_gemm_store s = { .rows = (int)rows, .cols = (int)cols, .c = sums, .alpha = g->alpha, .y = c,
                                 .ldy = g->ldc };

@@ -36,6 +36,8 @@ typedef struct prxi_gemm_kernel {
      * PRXI_GEMM_LDA apart, rows of b and c nr, 64-byte aligned. */
     void (*tile)(int rows, int64_t k, const float *a, const float *b, float *c, int first, const prxi_gemm_fetch *f);
     void (*store[PRXI_COMPUTE_DTYPES])(const prxi_gemm_store *s);
+    /* panel[i][r] = w[r][i] for r < rows <= nr, i < k, converted; 0 for r from rows to nr. ldw in elements. */
+    void (*pack)(const void *w, prxi_dtype from, int64_t ldw, int rows, int64_t k, void *panel, prxi_dtype to);
     /* n elements of x as f32 */
     void (*load[PRXI_COMPUTE_DTYPES])(int64_t n, const void *x, float *y);
 } prxi_gemm_kernel;

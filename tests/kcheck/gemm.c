@@ -292,6 +292,44 @@ static void bench_linear(void *cookie)
     prxi_linear_run(&b->k->one, b->l, b->m, b->x, b->depth, b->y, b->n);
 }
 
+typedef struct sgemm_bench {
+    kc *k;
+    int trans;
+    int64_t m, n, depth;
+    float *a, *b, *c;
+} sgemm_bench;
+
+static void run_sgemm(void *cookie)
+{
+    const sgemm_bench *b = cookie;
+    prxi_sgemm(b->trans, b->m, b->n, b->depth, 1.0f, b->a, b->depth, b->b, b->trans ? b->depth : b->n, b->c, b->n,
+               b->k->isa);
+}
+
+/* The two products of one head of the text encoder, and those of the decoder's attention. */
+static void bench_sgemm(kc *k)
+{
+    static const sgemm_bench cases[] = { { .trans = 1, .m = 512, .n = 512, .depth = 64 }, { .m = 512, .n = 64, .depth = 512 },
+                                         { .trans = 1, .m = 1024, .n = 1024, .depth = 384 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sgemm_bench b = cases[i];
+        if (!kc_begin(k, "sgemm %lldx%lldx%lld trans %d", (long long)b.m, (long long)b.n, (long long)b.depth, b.trans))
+            continue;
+        kc_buf x = kc_alloc((size_t)(b.m * b.depth) * 4), w = kc_alloc((size_t)(b.n * b.depth) * 4),
+               y = kc_alloc((size_t)(b.m * b.n) * 4);
+        kc_fill(k, x.p, PRXI_F32, x.bytes / 4, 64, KC_UNIFORM);
+        kc_fill(k, w.p, PRXI_F32, w.bytes / 4, 64, KC_UNIFORM);
+        b.k = k;
+        b.a = x.p;
+        b.b = w.p;
+        b.c = y.p;
+        kc_time(k, run_sgemm, &b, 0, 2.0 * (double)b.m * (double)b.n * (double)b.depth);
+        kc_free(&x);
+        kc_free(&w);
+        kc_free(&y);
+    }
+}
+
 static void bench(kc *k)
 {
     static const shape shapes[] = { { 2560, 1536, 1536, 0, 0 }, { 2560, 8960, 1536, 0, 0 }, { 2560, 1536, 8960, 0, 0 },
@@ -323,9 +361,10 @@ static void bench(kc *k)
 static void check(kc *k)
 {
     static const shape products[] = { { 1, 1, 1, 0, 0 }, { 5, 3, 7, 2, 1 }, { 57, 65, 400, 0, 0 }, { 64, 64, 64, 64, 64 },
-                                      { 130, 17, 33, 1, 0 } };
+                                      { 130, 17, 33, 1, 0 }, { 459, 40, 450, 0, 3 } };
     if (k->bench) {
         bench(k);
+        bench_sgemm(k);
         return;
     }
     check_linears(k, PRXI_GEMM_TILES);

@@ -49,6 +49,18 @@ static void store_bf16(const prxi_gemm_store *s)
     store(s, PRXI_BF16);
 }
 
+static void pack(const void *w, prxi_dtype from, int64_t ldw, int rows, int64_t k, void *panel, prxi_dtype to)
+{
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t r = 0; r < NR; r++) {
+            float v = 0.0f;
+            if (r < rows)
+                v = from == PRXI_F16 ? prxi_f16_to_f32(((const uint16_t *)w)[r * ldw + i])
+                                     : prxi_load(w, from, (size_t)(r * ldw + i));
+            prxi_store(panel, to, (size_t)(i * NR + r), v);
+        }
+}
+
 static void load_f32(int64_t n, const void *x, float *y)
 {
     memcpy(y, x, (size_t)n * sizeof *y);
@@ -62,6 +74,6 @@ static void load_bf16(int64_t n, const void *x, float *y)
 
 const prxi_gemm_kernel *prxi_gemm_kernel_ref(void)
 {
-    static const prxi_gemm_kernel k = { MR, NR, tile, { store_f32, store_bf16 }, { load_f32, load_bf16 } };
+    static const prxi_gemm_kernel k = { MR, NR, tile, { store_f32, store_bf16 }, pack, { load_f32, load_bf16 } };
     return &k;
 }

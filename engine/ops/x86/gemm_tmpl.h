@@ -1,4 +1,4 @@
-/* Stores of finished tiles and the loads of x and of packed weights, for the vectors of vec_*.h; NR is the tile's width. */
+/* Stores of finished tiles, packing, and the loads of x and of packed weights, for the vectors of vec_*.h; NR is the tile's width. */
 
 static PRXI_ALWAYS_INLINE vf finish(vf v, prxi_epilogue e)
 {
@@ -33,6 +33,40 @@ static void store_bf16(const prxi_gemm_store *s)
     store_tile(s, PRXI_BF16);
 }
 
+static PRXI_ALWAYS_INLINE vf get_weight(const void *w, prxi_dtype t, int64_t i, int n)
+{
+    if (t == PRXI_F16)
+        return n == VL ? vf_load_f16((const uint16_t *)w + i) : vf_load_f16_n((const uint16_t *)w + i, n);
+    return vf_get(w, t, i, n);
+}
+
+/* Square by square through registers. */
+static PRXI_ALWAYS_INLINE void pack_typed(const void *w, prxi_dtype from, int64_t ldw, int rows, int64_t k, void *panel,
+                                          prxi_dtype to)
+{
+    for (int64_t i = 0; i < k; i += VL) {
+        const int n = k - i < VL ? (int)(k - i) : VL;
+        for (int r0 = 0; r0 < NR; r0 += VL) {
+            vf v[VL];
+            for (int r = 0; r < VL; r++)
+                v[r] = r0 + r < rows ? get_weight(w, from, (r0 + r) * ldw + i, n) : vf_set1(0.0f);
+            vf_transpose(v);
+            for (int j = 0; j < n; j++)
+                vf_put(panel, to, (i + j) * NR + r0, VL, v[j]);
+        }
+    }
+}
+
+static void pack(const void *w, prxi_dtype from, int64_t ldw, int rows, int64_t k, void *panel, prxi_dtype to)
+{
+    if (from == PRXI_F32 && to == PRXI_F32)
+        pack_typed(w, PRXI_F32, ldw, rows, k, panel, PRXI_F32);
+    else if (from == PRXI_BF16 && to == PRXI_BF16)
+        pack_typed(w, PRXI_BF16, ldw, rows, k, panel, PRXI_BF16);
+    else
+        pack_typed(w, from, ldw, rows, k, panel, to);
+}
+
 static PRXI_ALWAYS_INLINE void load(int64_t n, const void *x, prxi_dtype t, float *y)
 {
     int64_t i = 0;
@@ -58,6 +92,6 @@ static void load_bf16(int64_t n, const void *x, float *y)
 
 const prxi_gemm_kernel *PRXI_VEC_NAME(prxi_gemm_kernel)(void)
 {
-    static const prxi_gemm_kernel k = { MR, NR, tile, { store_f32, store_bf16 }, { load_f32, load_bf16 } };
+    static const prxi_gemm_kernel k = { MR, NR, tile, { store_f32, store_bf16 }, pack, { load_f32, load_bf16 } };
     return &k;
 }

@@ -126,4 +126,25 @@ static PRXI_ALWAYS_INLINE vf vf_odd(vf a) { return _mm256_movehdup_ps(a); }
 static PRXI_ALWAYS_INLINE vf vf_swap(vf a) { return _mm256_permute_ps(a, 0xb1); }
 static PRXI_ALWAYS_INLINE vf vf_fmaddsub(vf a, vf b, vf c) { return _mm256_fmaddsub_ps(a, b, c); }
 
+static PRXI_ALWAYS_INLINE void vf_transpose(vf v[VL])
+{
+    vf u[VL];
+#pragma GCC unroll 2
+    for (int g = 0; g < VL; g += 4) {
+        const __m256d p = _mm256_castps_pd(_mm256_unpacklo_ps(v[g], v[g + 1]));
+        const __m256d q = _mm256_castps_pd(_mm256_unpackhi_ps(v[g], v[g + 1]));
+        const __m256d r = _mm256_castps_pd(_mm256_unpacklo_ps(v[g + 2], v[g + 3]));
+        const __m256d s = _mm256_castps_pd(_mm256_unpackhi_ps(v[g + 2], v[g + 3]));
+        u[g] = _mm256_castpd_ps(_mm256_unpacklo_pd(p, r));
+        u[g + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(p, r));
+        u[g + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(q, s));
+        u[g + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(q, s));
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        v[c] = _mm256_permute2f128_ps(u[c], u[c + 4], 0x20);
+        v[c + 4] = _mm256_permute2f128_ps(u[c], u[c + 4], 0x31);
+    }
+}
+
 #endif

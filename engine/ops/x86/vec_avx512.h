@@ -98,4 +98,30 @@ static PRXI_ALWAYS_INLINE vf vf_odd(vf a) { return _mm512_movehdup_ps(a); }
 static PRXI_ALWAYS_INLINE vf vf_swap(vf a) { return _mm512_permute_ps(a, 0xb1); }
 static PRXI_ALWAYS_INLINE vf vf_fmaddsub(vf a, vf b, vf c) { return _mm512_fmaddsub_ps(a, b, c); }
 
+/* VL x VL in place: 4 x 4 inside each quarter, then the quarters. */
+static PRXI_ALWAYS_INLINE void vf_transpose(vf v[VL])
+{
+    vf u[VL];
+#pragma GCC unroll 4
+    for (int g = 0; g < VL; g += 4) {
+        const __m512d p = _mm512_castps_pd(_mm512_unpacklo_ps(v[g], v[g + 1]));
+        const __m512d q = _mm512_castps_pd(_mm512_unpackhi_ps(v[g], v[g + 1]));
+        const __m512d r = _mm512_castps_pd(_mm512_unpacklo_ps(v[g + 2], v[g + 3]));
+        const __m512d s = _mm512_castps_pd(_mm512_unpackhi_ps(v[g + 2], v[g + 3]));
+        u[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(p, r));
+        u[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(p, r));
+        u[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(q, s));
+        u[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(q, s));
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        const vf a = _mm512_shuffle_f32x4(u[c], u[c + 4], 0x88), b = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0x88);
+        const vf d = _mm512_shuffle_f32x4(u[c], u[c + 4], 0xdd), e = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0xdd);
+        v[c] = _mm512_shuffle_f32x4(a, b, 0x88);
+        v[c + 4] = _mm512_shuffle_f32x4(d, e, 0x88);
+        v[c + 8] = _mm512_shuffle_f32x4(a, b, 0xdd);
+        v[c + 12] = _mm512_shuffle_f32x4(d, e, 0xdd);
+    }
+}
+
 #endif
