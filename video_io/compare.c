@@ -74,6 +74,19 @@ static int measure(prxi_ctx *c, comparison *k)
     return add(c, &k->temporal, motion);
 }
 
+/* One clip ended; the other, which first_goes_on names, is read on so that both lengths can be said. */
+static int uneven(prxi_ctx *c, comparison *k, int first_goes_on)
+{
+    int64_t n = k->frames + 1;
+    int got;
+    while ((got = prxi_reader_next(c, first_goes_on ? k->a : k->b, k->frame[0])) == 1)
+        n++;
+    if (got < 0)
+        return got;
+    return prxi_fail(c, PRX_EINVAL, "compare: the first has %lld frames, the second %lld",
+                     (long long)(first_goes_on ? n : k->frames), (long long)(first_goes_on ? k->frames : n));
+}
+
 static int next_pair(prxi_ctx *c, comparison *k)
 {
     uint8_t *const older[2] = { k->frame[2], k->frame[3] };
@@ -87,10 +100,7 @@ static int next_pair(prxi_ctx *c, comparison *k)
     const int b = prxi_reader_next(c, k->b, k->frame[1]);
     if (b < 0)
         return b;
-    if (a != b)
-        return prxi_fail(c, PRX_EINVAL, "compare: the %s has %lld frames, the %s has more", a ? "second" : "first",
-                         (long long)k->frames, a ? "first" : "second");
-    return a;
+    return a == b ? a : uneven(c, k, a);
 }
 
 static int walk(prxi_ctx *c, comparison *k)

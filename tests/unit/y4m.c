@@ -207,6 +207,8 @@ static void dumps(void)
     REQUIRE(prxi_tensors_write(&clip_ctx, clip_path("d.safetensors"), &t, 1, NULL) == PRX_OK &&
                 clip_write(clip_path("d%d.png"), frames, &s) == PRX_OK, "%s", clip_ctx.error.text);
     CHECK(compare(e, clip_path("d.safetensors"), clip_path("d%d.png"), "true") == PRX_OK, "a dump and its pictures");
+    CHECK(compare(e, clip_path("d%d.png"), clip_path("d1.png"), "the first has 2 frames, the second 1") == PRX_EINVAL, "uneven");
+    CHECK(compare(e, clip_path("d2.png"), clip_path("d%d.png"), "the first has 1 frames, the second 2") == PRX_EINVAL, "uneven");
     t = (prxi_tensor_out){ "frames", PRXI_F32, 4, { 1, 4, 2, 3 }, f };
     REQUIRE(prxi_tensors_write(&clip_ctx, clip_path("e.safetensors"), &t, 1, NULL) == PRX_OK, "%s", clip_ctx.error.text);
     CHECK(compare(e, clip_path("e.safetensors"), clip_path("d%d.png"), "u8") == PRX_EFORMAT, "f32 frames");
