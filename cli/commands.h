@@ -4,6 +4,6 @@
 
 #include "args.h"
 
-extern const cli_command cmd_render, cmd_compare, cmd_inspect, cmd_bench, cmd_doctor;
+extern const cli_command cmd_render, cmd_compare, cmd_inspect, cmd_bench, cmd_doctor, cmd_mask, cmd_replay, cmd_schedule;
 
 #endif

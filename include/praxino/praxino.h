@@ -192,6 +192,17 @@ PRX_API int prx_job_stats(prx_job *j, char **json);
  * lengths: PRX_EINVAL. */
 PRX_API int prx_compare(prx_engine *e, const char *a, const char *b, char **json);
 
+/* ---- tools that need no model; settings are "key=value,key=value", JSON texts are freed with prx_text_free ---- */
+
+/* The block mask of Radial Attention: frames, tokens_per_frame, text_tokens, block, decay, model_type, distance_one, sink. png: also
+ * draws it there; may be NULL. */
+PRX_API int prx_mask_radial(prx_engine *e, const char *settings, const char *png, char **json);
+/* The path through a graph file with `budget` computed steps; objective: "minimax" (lexicographic) or "sum". A schedule as JSON, with the
+ * other objective's path beside it. */
+PRX_API int prx_schedule_solve(prx_engine *e, const char *graph, int budget, const char *objective, char **json);
+/* The decisions that a cache with these settings ("residual_diff_threshold=0.1,...") takes on a recorded trace. */
+PRX_API int prx_replay(prx_engine *e, const char *cache, const char *settings, const char *trace, char **json);
+
 /* Kernel and step benchmarks; JSON rows. what: "all", "gemm", "attention", "norm", "conv", "step", "decode". */
 PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char **json);
 

@@ -4,7 +4,7 @@
 
 expect 0 "help" "$PRAXINO" --help
 expect 0 "version" "$PRAXINO" --version
-for c in render compare inspect bench doctor; do
+for c in render compare mask schedule replay inspect bench doctor; do
     expect 0 "help of $c" "$PRAXINO" $c --help
     check "$c says how it is used" grep -q "^usage: praxino $c" "$tmp/out"
     expect 0 "help $c" "$PRAXINO" help $c

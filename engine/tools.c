@@ -1,0 +1,349 @@
+/* Tools that need no model: the radial mask, the solver of schedules, the replay of cache decisions on a recorded trace. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "attention/mask.h"
+#include "caching/dag.h"
+#include "engine.h"
+#include "engine/core/option.h"
+#include "video_io/video.h"
+
+/* "key=value,key=value" into an option table. */
+static int set_all(prxi_ctx *c, const prxi_option *options, void *priv, const char *prefix, const char *text)
+{
+    char key[128], value[PRXI_OPT_STRING_MAX];
+    int err = prxi_option_defaults(c, options, priv);
+    while (err == PRX_OK && text && *text) {
+        const size_t n = strcspn(text, ",\n");
+        const char *eq = memchr(text, '=', n);
+        const size_t k = eq ? (size_t)(eq - text) : 0, v = eq ? n - k - 1 : 0;
+        if (!eq || k >= sizeof key || v >= sizeof value)
+            return prxi_fail(c, PRX_EINVAL, "'%.60s': key=value expected", text);
+        memcpy(key, text, k);
+        key[k] = '\0';
+        memcpy(value, eq + 1, v);
+        value[v] = '\0';
+        err = prxi_option_set(c, options, priv, prefix, key, value);
+        text += n + (text[n] != '\0');
+    }
+    return err;
+}
+
+/* ---- mask ---- */
+
+typedef struct mask_settings {
+    int64_t frames, tokens_per_frame, text_tokens;
+    int block, model_type, distance_one, sink;
+    double decay;
+} mask_settings;
+
+#define AT(field) offsetof(mask_settings, field)
+
+static const prxi_option mask_options[] = {
+    { "frames", PRXI_OPT_INT, AT(frames), 1, 4096, NULL, "21", "latent frames" },
+    { "tokens_per_frame", PRXI_OPT_INT, AT(tokens_per_frame), 1, 1 << 20, NULL, "3600", "tokens of a latent frame" },
+    { "text_tokens", PRXI_OPT_INT, AT(text_tokens), 0, 1 << 20, NULL, "0", "text tokens at the tail" },
+    { "block", PRXI_OPT_CHOICE, AT(block), 0, 0, "64|128", "128", "tokens of a block" },
+    { "decay", PRXI_OPT_DOUBLE, AT(decay), 1e-6, 100, NULL, "0.2", "shrinks the bands of distant frames" },
+    { "model_type", PRXI_OPT_CHOICE, AT(model_type), 0, 0, "wan|hunyuan", "wan", "family of the rule" },
+    { "distance_one", PRXI_OPT_CHOICE, AT(distance_one), 0, 0, "whole|half", "whole", "band of neighbouring frames" },
+    { "sink", PRXI_OPT_CHOICE, AT(sink), 0, 0, "auto|on|off", "auto", "every frame sees the first; auto: as the family has it" },
+    { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
+};
+
+/* Kept blocks dark on white, thin lines where frames begin; at least a pixel a block, about a thousand pixels in all. */
+static int draw_mask(prxi_ctx *c, const prxi_block_mask *m, const prxi_radial *r, const char *path)
+{
+    const int cell = m->n < 512 ? 1024 / m->n : 1, side = m->n * cell;
+    uint8_t *rgb = prxi_alloc(c->mem, PRXI_MEM_FRAMES, (size_t)side * (size_t)side * 3);
+    const prxi_video_spec spec = { .width = side, .height = side, .fps_num = 1, .fps_den = 1, .frames = 1, .crf = -1 };
+    prxi_writer *w = NULL;
+    if (!rgb)
+        return prxi_fail_nomem(c, path, (size_t)side * (size_t)side * 3);
+    for (int y = 0; y < side; y++)
+        for (int x = 0; x < side; x++) {
+            uint8_t *p = rgb + 3 * ((size_t)y * (size_t)side + (size_t)x);
+            const int on = prxi_mask_get(m, y / cell, x / cell);
+            p[0] = on ? 24 : 255, p[1] = on ? 60 : 255, p[2] = on ? 120 : 255;
+        }
+    for (int f = 1; f <= r->frames; f++) {
+        const int64_t at = f * r->tokens_per_frame * cell / r->block;
+        for (int i = 0; i < side && at < side; i++) {
+            uint8_t *row = rgb + 3 * ((size_t)at * (size_t)side + (size_t)i), *col = rgb + 3 * ((size_t)i * (size_t)side + (size_t)at);
+            row[0] = col[0] = 230, row[1] = col[1] = 120, row[2] = col[2] = 40;
+        }
+    }
+    int err = prxi_writer_open(c, &w, NULL, path, &spec);
+    if (err == PRX_OK)
+        err = prxi_writer_frame(c, w, rgb);
+    if (err == PRX_OK)
+        err = prxi_writer_finish(c, w);
+    prxi_writer_close(c, &w);
+    prxi_free(c->mem, rgb);
+    return err;
+}
+
+PRX_API int prx_mask_radial(prx_engine *e, const char *settings, const char *png, char **json)
+{
+    mask_settings z;
+    prxi_block_mask m;
+    size_t n;
+    prxi_ctx *c = &e->ctx;
+    prxi_clear(c);
+    *json = NULL;
+    memset(&m, 0, sizeof m);
+    int err = set_all(c, mask_options, &z, "", settings);
+    if (err < 0)
+        return err;
+    const prxi_radial r = { .frames = (int)z.frames, .tokens_per_frame = z.tokens_per_frame, .text_tokens = z.text_tokens,
+                            .block = z.block ? 128 : 64, .decay = z.decay, .hunyuan = z.model_type, .half = z.distance_one,
+                            .sink = z.sink ? z.sink == 1 : !z.model_type };
+    if ((err = prxi_radial_mask(c, &r, &m)) == PRX_OK)
+        err = prxi_mask_json(c, &m, json, &n);
+    if (err == PRX_OK && png)
+        err = draw_mask(c, &m, &r, png);
+    prxi_mask_close(c, &m);
+    if (err < 0) {
+        prxi_free(c->mem, *json);
+        *json = NULL;
+    }
+    return err;
+}
+
+/* ---- schedules ---- */
+
+static void add_path(cJSON *o, const prxi_dag_path *p)
+{
+    cJSON *list = cJSON_AddArrayToObject(o, "computed");
+    for (int i = 0; i < p->n; i++)
+        cJSON_AddItemToArray(list, cJSON_CreateNumber(p->step[i]));
+    list = cJSON_AddArrayToObject(o, "weights");
+    double sum = 0;
+    for (int i = 0; i < p->n_weights; i++) {
+        sum += p->weights[i];
+        cJSON_AddItemToArray(list, cJSON_CreateNumber(p->weights[i]));
+    }
+    cJSON_AddNumberToObject(o, "worst_edge", p->n_weights ? p->weights[0] : 0);
+    cJSON_AddNumberToObject(o, "sum", sum);
+}
+
+/* What a schedule keeps of its graph: sigmas and model travel with it. */
+static void copy_keys(cJSON *to, const cJSON *from)
+{
+    static const char *const keys[] = { "sigmas", "model", "settings" };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const cJSON *v = cJSON_GetObjectItemCaseSensitive(from, keys[i]);
+        if (v)
+            cJSON_AddItemToObject(to, keys[i], cJSON_Duplicate(v, 1));
+    }
+}
+
+PRX_API int prx_schedule_solve(prx_engine *e, const char *graph, int budget, const char *objective, char **json)
+{
+    prxi_json j;
+    prxi_dag g;
+    prxi_dag_path p, other;
+    prxi_ctx *c = &e->ctx;
+    prxi_clear(c);
+    *json = NULL;
+    const int sum = strcmp(objective, "sum") == 0;
+    if (!sum && strcmp(objective, "minimax") != 0)
+        return prxi_fail(c, PRX_EINVAL, "objective: '%s': minimax or sum expected", objective);
+    int err = prxi_json_open(c, &j, graph, 0);
+    if (err < 0)
+        return err;
+    if ((err = prxi_dag_read(c, &g, &j)) == PRX_OK) {
+        err = prxi_dag_solve(c, &g, budget, sum ? PRXI_DAG_SUM : PRXI_DAG_MINIMAX, &p);
+        if (err == PRX_OK)
+            err = prxi_dag_solve(c, &g, budget, sum ? PRXI_DAG_MINIMAX : PRXI_DAG_SUM, &other);
+        prxi_dag_close(c, &g);
+    }
+    cJSON *o = err == PRX_OK ? cJSON_CreateObject() : NULL;
+    if (o) {
+        cJSON_AddNumberToObject(o, "steps", g.steps);
+        cJSON_AddStringToObject(o, "objective", objective);
+        add_path(o, &p);
+        copy_keys(o, j.root);
+        add_path(cJSON_AddObjectToObject(o, sum ? "minimax" : "shortest_sum"), &other);
+    }
+    prxi_json_close(c, &j);
+    return err < 0 ? err : prxi_json_text(c, o, json);
+}
+
+/* ---- replay ---- */
+
+enum { MAX_BRANCHES = PRXI_BRANCHES };
+
+typedef struct trace {
+    prxi_json json;
+    int steps, branches, values;
+    double *probes;                        /* [branches][steps][values] */
+} trace;
+
+static int read_step(prxi_ctx *c, trace *t, const cJSON *values, int branch, int step)
+{
+    const int n = cJSON_IsArray(values) ? cJSON_GetArraySize(values) : 0;
+    const char *path = t->json.path;
+    if (n < 1 || n > 1 << 20 || (t->values && n != t->values))
+        return prxi_fail(c, PRX_EFORMAT, "%s: probes: branch %d step %d: a list of %s values expected", path, branch, step,
+                         t->values ? "as many" : "1 to a million");
+    if (!t->values) {
+        t->values = n;
+        t->probes = prxi_calloc(c->mem, PRXI_MEM_MISC, prxi_mul((size_t)t->branches * (size_t)t->steps, (size_t)n), sizeof *t->probes);
+        if (!t->probes)
+            return prxi_fail_nomem(c, path, (size_t)n);
+    }
+    double *to = t->probes + ((size_t)branch * (size_t)t->steps + (size_t)step) * (size_t)n;
+    const cJSON *v;
+    int i = 0;
+    cJSON_ArrayForEach(v, values)
+    {
+        if (!cJSON_IsNumber(v) || !isfinite(v->valuedouble))
+            return prxi_fail(c, PRX_EFORMAT, "%s: probes: branch %d step %d value %d: a finite number expected", path, branch, step, i);
+        to[i++] = v->valuedouble;
+    }
+    return PRX_OK;
+}
+
+static int read_trace(prxi_ctx *c, trace *t)
+{
+    int64_t steps = 0;
+    const cJSON *names = cJSON_GetObjectItemCaseSensitive(t->json.root, "branches");
+    const cJSON *probes = cJSON_GetObjectItemCaseSensitive(t->json.root, "probes"), *branch, *values;
+    int err = prxi_json_int(c, &t->json, "steps", 1, 1000, &steps), b = 0;
+    if (err < 0)
+        return err;
+    t->steps = (int)steps;
+    t->branches = cJSON_IsArray(probes) ? cJSON_GetArraySize(probes) : 0;
+    if (!steps || t->branches < 1 || t->branches > MAX_BRANCHES || (cJSON_IsArray(names) && cJSON_GetArraySize(names) != t->branches))
+        return prxi_fail(c, PRX_EFORMAT, "%s: steps, branches and probes of one or two branches expected: not a trace", t->json.path);
+    cJSON_ArrayForEach(branch, probes)
+    {
+        int step = 0;
+        if (!cJSON_IsArray(branch) || cJSON_GetArraySize(branch) != t->steps)
+            return prxi_fail(c, PRX_EFORMAT, "%s: probes: branch %d: one list per step, %d, expected", t->json.path, b, t->steps);
+        cJSON_ArrayForEach(values, branch)
+            if ((err = read_step(c, t, values, b, step++)) < 0)
+                return err;
+        b++;
+    }
+    return PRX_OK;
+}
+
+/* Fn blocks of the policy, as its options say; the replayed model has one block between probe and corrector. */
+static int option_number(const prxi_cache_policy *p, const void *priv, const char *name)
+{
+    char text[64];
+    int v = 0;
+    return prxi_option_get(p->options, priv, name, text, sizeof text) == PRX_OK && sscanf(text, "%d", &v) == 1 ? v : 0;
+}
+
+/* One branch of one step through the policy's own hooks: the state is 0 before the first block and the probe after Fn of them. */
+static void replay_branch(const prxi_cache_policy *p, void *priv, prxi_stream *s, const prxi_cache_call *call, int fn, int blocks,
+                          const trace *t, double *x)
+{
+    const size_t n = (size_t)t->values;
+    const double *probe = t->probes + ((size_t)call->branch * (size_t)t->steps + (size_t)call->step->index) * n;
+    memset(x, 0, n * sizeof *x);
+    for (int l = 0; l <= blocks; l++) {
+        if (l == fn)
+            memcpy(x, probe, n * sizeof *x);
+        const int next = p->at_block(priv, s, call, l, x);
+        l = next > l ? next - 1 : l;
+    }
+}
+
+static cJSON *replay_json(const prxi_cache_report *r, const trace *t, int *computed)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON *decisions = cJSON_AddArrayToObject(o, "decisions"), *diffs = cJSON_AddArrayToObject(o, "diffs");
+    cJSON *reasons = cJSON_AddArrayToObject(o, "reasons");
+    *computed = 0;
+    for (int b = 0; b < t->branches; b++) {
+        cJSON *d = cJSON_CreateArray(), *f = cJSON_CreateArray(), *w = cJSON_CreateArray();
+        for (int i = 0; i < t->steps; i++) {
+            const prxi_cache_report *one = &r[b * t->steps + i];
+            cJSON_AddItemToArray(d, cJSON_CreateString(one->cached ? "C" : "F"));
+            cJSON_AddItemToArray(f, isfinite(one->diff) ? cJSON_CreateNumber(one->diff) : cJSON_CreateNull());
+            cJSON_AddItemToArray(w, cJSON_CreateString(one->reason ? one->reason : ""));
+        }
+        cJSON_AddItemToArray(decisions, d);
+        cJSON_AddItemToArray(diffs, f);
+        cJSON_AddItemToArray(reasons, w);
+    }
+    for (int i = 0; i < t->steps; i++) {
+        int any = 0;
+        for (int b = 0; b < t->branches; b++)
+            any |= !r[b * t->steps + i].cached;
+        *computed += any;
+    }
+    cJSON_AddNumberToObject(o, "computed", *computed);
+    return o;
+}
+
+static int run_trace(prx_engine *e, const prxi_cache_policy *p, void *priv, const trace *t, cJSON **out)
+{
+    prxi_ctx *c = &e->ctx;
+    const int fn = option_number(p, priv, "Fn_compute_blocks"), blocks = fn + 1 + option_number(p, priv, "Bn_compute_blocks");
+    const prxi_cache_env env = { .blocks = blocks, .branches = t->branches, .steps = t->steps, .tokens = 1, .dim = t->values,
+                                 .latent_elems = 1, .dtype = PRXI_F64, .n_threads = 1, .experts = 1, .act = &e->kernels.act };
+    prxi_cache_plan plan = { 0 };
+    prxi_stream s;
+    int err = p->plan(priv, c, &env, &plan), computed;
+    prxi_cache_report *r = prxi_calloc(c->mem, PRXI_MEM_MISC, (size_t)t->steps * (size_t)t->branches, sizeof *r);
+    double *x = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, (size_t)t->values * sizeof *x);
+    if (err == PRX_OK && (!r || !x))
+        err = prxi_fail_nomem(c, "replay", (size_t)t->values * sizeof *x);
+    prxi_stream_init(&s, c, 1);
+    for (int i = 0; i < t->steps && err == PRX_OK; i++) {
+        const prxi_step st = { .index = i, .steps = t->steps, .sigma = 1.0f - (float)i / (float)t->steps };
+        prxi_cache_report now[MAX_BRANCHES] = { { .diff = NAN }, { .diff = NAN } };
+        float v = 0;
+        if (p->begin_step && p->begin_step(priv, &s, &st, &v, now))
+            continue;
+        for (int b = 0; b < t->branches; b++) {
+            const prxi_cache_call call = { &st, b, NULL, NULL, &now[b] };
+            replay_branch(p, priv, &s, &call, fn, blocks, t, x);
+            r[b * t->steps + i] = now[b];
+        }
+        if (p->end_step)
+            p->end_step(priv, &s, &st, &v);
+        err = prxi_stream_error(&s);
+    }
+    prxi_stream_close(&s);
+    if (err == PRX_OK) {
+        *out = replay_json(r, t, &computed);
+        cJSON_AddNumberToObject(*out, "expected_speedup", computed ? (double)t->steps / computed : 0);
+    }
+    prxi_free(c->mem, x);
+    prxi_free(c->mem, r);
+    return err;
+}
+
+PRX_API int prx_replay(prx_engine *e, const char *cache, const char *settings, const char *path, char **json)
+{
+    prxi_ctx *c = &e->ctx;
+    trace t = { 0 };
+    cJSON *out = NULL;
+    prxi_clear(c);
+    *json = NULL;
+    const prxi_cache_policy *p = prxi_cache_policy_find(cache);
+    if (!p || !p->at_block || strcmp(cache, "dbcache") != 0)
+        return prxi_fail(c, PRX_EINVAL, "cache: '%s': a trace of probes replays dbcache only", cache);
+    int err = prxi_json_open(c, &t.json, path, 0);
+    if (err < 0)
+        return err;
+    void *priv = prxi_calloc(c->mem, PRXI_MEM_MISC, 1, p->priv_size);
+    err = priv ? set_all(c, p->options, priv, "cache.", settings) : prxi_fail_nomem(c, cache, p->priv_size);
+    if (err == PRX_OK)
+        err = read_trace(c, &t);
+    if (err == PRX_OK)
+        err = run_trace(e, p, priv, &t, &out);
+    if (priv)
+        p->close(priv, c);
+    prxi_free(c->mem, priv);
+    prxi_free(c->mem, t.probes);
+    prxi_json_close(c, &t.json);
+    return err < 0 ? err : prxi_json_text(c, out, json);
+}
