@@ -26,7 +26,8 @@ expect 2 "backward edge" "$PRAXINO" schedule solve "$tmp/back.json" --budget 3 -
 check "nothing written" test ! -e "$tmp/none.json"
 
 printf '{"steps": 6, "branches": ["cond"], "probes": [[[1], [1.01], [1.02], [1.03], [1.2], [1.21]]]}' >"$tmp/trace.json"
-expect 0 "replay" "$PRAXINO" replay "$tmp/trace.json" --set cache.residual_diff_threshold=0.05 --set cache.max_warmup_steps=2 --json "$tmp/replay.json"
+expect 0 "replay" "$PRAXINO" replay "$tmp/trace.json" --set cache.residual_diff_threshold=0.05 \
+    --set cache.max_warmup_steps=2 --json "$tmp/replay.json"
 check "its decisions" sh -c "tr -d ' \n\t' <'$tmp/replay.json' | grep -q '\[\[\"F\",\"F\",\"C\",\"C\",\"F\",\"C\"\]\]'"
 expect 2 "unknown setting" "$PRAXINO" replay "$tmp/trace.json" --set cache.threshhold=1
 printf '{"steps": 6, "branches": ["cond"], "probes": [[[1], [1, 2]]]}' >"$tmp/short.json"
