@@ -9,6 +9,7 @@ The first step of every clip is left out (both warm up there) when there is more
 distance of their final latents is reported. Needs what tests/golden/requirements.txt lists.
 """
 import argparse
+import ctypes
 import json
 import os
 import pathlib
@@ -16,7 +17,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 
@@ -27,7 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("model", type=pathlib.Path)
-    p.add_argument("--praxino", default=str(ROOT / "build" / "praxino"), help="the command to measure")
+    p.add_argument("--library", type=pathlib.Path, default=ROOT / "build" / "libpraxino.so", help="the library to measure")
     p.add_argument("-W", "--width", type=int, default=256)
     p.add_argument("-H", "--height", type=int, default=256)
     p.add_argument("-f", "--frames", type=int, default=17)
@@ -40,10 +40,20 @@ def arguments():
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="further settings of praxino, as --set cache=dbcache")
     p.add_argument("--diffusers-vae", choices=("f32", "same"), default="f32",
                    help="dtype of diffusers' VAE; its documentation loads it in f32, which is also the faster one on CPUs (f32)")
-    p.add_argument("--no-decode", action="store_true", help="leave out diffusers' decoding")
+    p.add_argument("--no-decode", action="store_true", help="measure the steps only")
+    p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     p.add_argument("--json", type=pathlib.Path)
     p.add_argument("--markdown", type=pathlib.Path)
     return p.parse_args()
+
+
+def now():
+    """Wall and processor seconds: the latter (of all threads) tells the work on a machine that others use too."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(start):
+    return [b - c for c, b in zip(start, now())]
 
 
 class Diffusers:
@@ -61,17 +71,17 @@ class Diffusers:
         self.pipe.set_progress_bar_config(disable=True)
 
     def clip(self):
-        a, torch, times, decode = self.a, self.torch, [], []
+        a, torch, times, decode = self.a, self.torch, [], None
         began = []
         inner = self.pipe.transformer.forward
 
         def forward(*args, **kw):      # the loop begins with the first forward
             if not began:
-                began.append(time.perf_counter())
+                began.append(now())
             return inner(*args, **kw)
 
         def after(pipe, i, t, kw):
-            times.append(time.perf_counter())
+            times.append(now())
             return {}
 
         self.pipe.transformer.forward = forward
@@ -81,39 +91,100 @@ class Diffusers:
                                 callback_on_step_end=after).frames
         self.pipe.transformer.forward = inner
         if not a.no_decode:
-            start = time.perf_counter()
+            start = now()
             vae = self.pipe.vae
             with torch.no_grad():
                 std = 1.0 / torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1).to(vae.dtype)
                 mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1).to(vae.dtype)
                 video = vae.decode(latents.to(vae.dtype) / std + mean, return_dict=False)[0]
                 self.pipe.video_processor.postprocess_video(video, output_type="np")
-            decode.append(time.perf_counter() - start)
+            decode = since(start)
         edges = began + times
-        return {"steps": [b - c for c, b in zip(edges, edges[1:])], "decode": decode[0] if decode else None,
+        return {"steps": [[b[k] - c[k] for k in (0, 1)] for c, b in zip(edges, edges[1:])], "decode": decode,
                 "latents": latents.float()}
 
 
-def praxino_clip(a, folder):
-    from safetensors.torch import load_file
-    stats, dump, video = folder / "stats.json", folder / "dump.safetensors", folder / "clip.y4m"
-    cmd = [a.praxino, "render", a.prompt, "-m", str(a.model), "-W", str(a.width), "-H", str(a.height), "-f", str(a.frames), "-s",
-           str(a.steps), "-g", str(a.guidance), "--seed", "0", "--device", "cpu", "--dtype", a.dtype, "--threads", str(a.threads),
-           "--progress", "none", "--stats", str(stats), "--dump", str(dump), "-o", str(video)]
-    for s in a.set:
-        cmd += ["--set", s]
-    subprocess.run(cmd, check=True)
-    doc = json.loads(stats.read_text())
-    last = load_file(str(dump))[f"latents.{a.steps:03d}"]
-    return {"steps": [s["seconds"] for s in doc["steps"]], "decode": doc["phases"]["decode"], "latents": last,
-            "peak": doc.get("peak_memory_bytes"), "version": doc.get("praxino")}
+class EngineParams(ctypes.Structure):
+    _fields_ = [("device", ctypes.c_char_p), ("isa", ctypes.c_char_p), ("dtype", ctypes.c_char_p), ("threads", ctypes.c_int),
+                ("log", ctypes.c_void_p), ("log_cookie", ctypes.c_void_p), ("log_level", ctypes.c_int),
+                ("allocator", ctypes.c_void_p), ("reserved", ctypes.c_uint8 * 32)]
+
+
+class Praxino:
+    """libpraxino in a process of its own (worker() below): torch's threads do not spin beside it, and weights stay loaded."""
+
+    def __init__(self, a):
+        self.a = a
+        self.child = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--worker"], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, text=True)
+
+    def clip(self):
+        self.child.stdin.write("clip\n")
+        self.child.stdin.flush()
+        line = self.child.stdout.readline()
+        if not line:
+            sys.exit("praxino: the worker ended")
+        return json.loads(line)
+
+    def close(self):
+        self.child.stdin.close()
+        self.child.wait()
+
+
+def worker(a):
+    lib = ctypes.CDLL(str(a.library))
+    lib.prx_job_last_error.restype = lib.prx_engine_last_error.restype = ctypes.c_char_p
+    pointer, params = ctypes.c_void_p, EngineParams()
+    engine, model = pointer(), pointer()
+
+    def must(status, text, owner):
+        if status < 0:
+            sys.exit("praxino: " + text(owner).decode())
+        return status
+
+    lib.prx_engine_default_params(ctypes.byref(params))
+    params.device, params.dtype, params.threads = b"cpu", a.dtype.encode(), a.threads
+    must(lib.prx_engine_open(ctypes.byref(engine), ctypes.byref(params)), lib.prx_engine_last_error, engine)
+    must(lib.prx_model_open(ctypes.byref(model), engine, str(a.model).encode()), lib.prx_engine_last_error, engine)
+    for _ in sys.stdin:
+        job = pointer()
+        must(lib.prx_job_open(ctypes.byref(job), model), lib.prx_engine_last_error, engine)
+        settings = {"prompt": a.prompt, "width": a.width, "height": a.height, "frames": a.frames, "steps": a.steps, "seed": 0,
+                    "guidance": a.guidance, **dict(s.split("=", 1) for s in a.set)}
+        for key, value in settings.items():
+            must(lib.prx_job_set(job, key.encode(), str(value).encode()), lib.prx_job_last_error, job)
+        times = []
+        must(lib.prx_job_step(job), lib.prx_job_last_error, job)      # text
+        for _ in range(a.steps):
+            start = now()
+            must(lib.prx_job_step(job), lib.prx_job_last_error, job)
+            times.append(since(start))
+        start, more = now(), not a.no_decode
+        while more:
+            more = must(lib.prx_job_step(job), lib.prx_job_last_error, job)
+        decode = since(start)
+        latents, shape, text = ctypes.POINTER(ctypes.c_float)(), (ctypes.c_int64 * 4)(), ctypes.c_char_p()
+        must(lib.prx_job_get_latents(job, ctypes.byref(latents), shape), lib.prx_job_last_error, job)
+        must(lib.prx_job_stats(job, ctypes.byref(text)), lib.prx_job_last_error, job)
+        doc = json.loads(text.value)
+        lib.prx_text_free(engine, text)
+        n = shape[0] * shape[1] * shape[2] * shape[3]
+        print(json.dumps({"steps": times, "decode": None if a.no_decode else decode, "latents": latents[:n],
+                          "peak": doc.get("peak_memory_bytes"), "version": doc.get("praxino")}), flush=True)
+        lib.prx_job_close(ctypes.byref(job))
+    lib.prx_model_close(ctypes.byref(model))
+    lib.prx_engine_close(ctypes.byref(engine))
 
 
 def summary(clips):
     steps = [t for c in clips for t in (c["steps"][1:] or c["steps"])]
     decodes = [c["decode"] for c in clips if c["decode"] is not None]
-    return {"seconds_per_step": statistics.median(steps), "decode_seconds": statistics.median(decodes) if decodes else None,
-            "all_steps": [c["steps"] for c in clips], "all_decodes": decodes}
+
+    def median(rows, k):
+        return statistics.median(r[k] for r in rows) if rows else None
+
+    return {"seconds_per_step": median(steps, 0), "cpu_seconds_per_step": median(steps, 1), "decode_seconds": median(decodes, 0),
+            "decode_cpu_seconds": median(decodes, 1), "all_steps": [c["steps"] for c in clips], "all_decodes": decodes}
 
 
 def processor():
@@ -128,9 +199,9 @@ def processor():
 
 def table(doc):
     a, b = doc["praxino"], doc["diffusers"]
-    rows = [("step (s)", a["seconds_per_step"], b["seconds_per_step"])]
-    if b["decode_seconds"] is not None:
-        rows.append(("decode (s)", a["decode_seconds"], b["decode_seconds"]))
+    names = {"seconds_per_step": "step (s)", "cpu_seconds_per_step": "step (processor s)", "decode_seconds": "decode (s)",
+             "decode_cpu_seconds": "decode (processor s)"}
+    rows = [(text, a[k], b[k]) for k, text in names.items() if b[k] is not None]
     r = doc["request"]
     out = [f"{doc['model']}, {r['width']}x{r['height']}x{r['frames']}, guidance {r['guidance']:g}, {r['dtype']}, {r['threads']} threads, "
            f"{doc['machine']}; medians of {r['rounds']} clips of {r['steps']} steps each, taking turns; {doc['versions']}", "",
@@ -141,17 +212,19 @@ def table(doc):
 
 def main():
     a = arguments()
+    if a.worker:
+        return worker(a)
     import diffusers
     import torch
-    theirs = Diffusers(a)
+    theirs, engine = Diffusers(a), Praxino(a)
     ours, other = [], []
-    with tempfile.TemporaryDirectory() as tmp:
-        for i in range(a.rounds):
-            ours.append(praxino_clip(a, pathlib.Path(tmp)))
-            other.append(theirs.clip())
-            print(f"round {i + 1}: praxino {ours[-1]['steps']} decode {ours[-1]['decode']}, diffusers {other[-1]['steps']} "
-                  f"decode {other[-1]['decode']}", file=sys.stderr)
-    x, y = ours[0]["latents"].double(), other[0]["latents"].double()
+    for i in range(a.rounds):
+        ours.append(engine.clip())
+        other.append(theirs.clip())
+        print(f"round {i + 1}: praxino {ours[-1]['steps']} decode {ours[-1]['decode']}, diffusers {other[-1]['steps']} "
+              f"decode {other[-1]['decode']}", file=sys.stderr)
+    engine.close()
+    x, y = torch.tensor(ours[0]["latents"], dtype=torch.float64), other[0]["latents"].double().flatten()
     keys = ("width", "height", "frames", "steps", "guidance", "rounds", "dtype", "diffusers_vae", "threads", "set")
     doc = {"model": a.model.name, "request": {k: getattr(a, k) for k in keys}, "machine": processor(),
            "versions": f"praxino {ours[0]['version']}, diffusers {diffusers.__version__}, torch {torch.__version__}",
