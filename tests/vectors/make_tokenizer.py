@@ -170,4 +170,5 @@ def main():
         len(proto.pieces))
 
 
-main()
+if __name__ == "__main__":
+    main()
