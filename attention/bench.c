@@ -2,6 +2,7 @@
 #include "attention/bench.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -9,12 +10,29 @@
 #include "attention/mask.h"
 #include "engine/ops/onednn/gemm.h"
 
-enum { RUNS = 3, GEMM = 2048 };
+enum { MAX_RUNS = 100, GEMM = 2048 };
+enum { ALL, DENSE, RADIAL, SVG2 };
+
+typedef struct settings {
+    int64_t tokens, head_dim, heads, repeats;
+    int only;
+} settings;
+
+static const prxi_option options[] = {
+    { "only", PRXI_OPT_CHOICE, offsetof(settings, only), 0, 0, "all|dense|radial|svg2", "all", "which rows" },
+    { "tokens", PRXI_OPT_INT, offsetof(settings, tokens), 0, 1 << 20, NULL, "0", "dense and svg2; 0: 4096 to 32768" },
+    { "head_dim", PRXI_OPT_INT, offsetof(settings, head_dim), 0, 256, NULL, "0", "0: 64 and 128" },
+    { "heads", PRXI_OPT_INT, offsetof(settings, heads), 0, 64, NULL, "0", "0: 2, 1 above 16384 tokens" },
+    { "repeats", PRXI_OPT_INT, offsetof(settings, repeats), 1, MAX_RUNS, NULL, "3", "timed runs" },
+    { .name = NULL },
+};
 
 typedef struct bench {
     prxi_ctx *c;
     prxi_stream *s;
     prxi_attn_ops ops;
+    settings set;
+    int runs;
     prxi_dtype type;
     prxi_attn_args a;
     void *storage;          /* q, k, v, o */
@@ -158,15 +176,16 @@ static double run_dense(bench *b)
 
 static int bench_dense(bench *b, cJSON *rows)
 {
-    double ours[RUNS], gemm[RUNS];
+    double ours[MAX_RUNS], gemm[MAX_RUNS];
+    run_dense(b);       /* not timed */
     if (b->gemm)
         run_gemm(b);
-    for (int i = 0; i < RUNS; i++) {
+    for (int i = 0; i < b->runs; i++) {
         ours[i] = run_dense(b);
         gemm[i] = b->gemm ? run_gemm(b) : NAN;
     }
-    b->dense = median(ours, RUNS);
-    const double rate = flops_of(b) / b->dense, yard = 2.0 * GEMM * (double)GEMM * GEMM / median(gemm, RUNS);
+    b->dense = median(ours, b->runs);
+    const double rate = flops_of(b) / b->dense, yard = 2.0 * GEMM * (double)GEMM * GEMM / median(gemm, b->runs);
     cJSON *row = add_row(b, rows, "attention_dense", b->dense, flops_of(b));
     if (!row || (b->gemm && (!cJSON_AddNumberToObject(row, "gemm_gflops", yard * 1e-9) ||
                              !cJSON_AddNumberToObject(row, "share", rate / yard))))
@@ -186,13 +205,13 @@ static double run_blocks(bench *b, const prxi_block_list *list)
 /* Sparse and dense by turns; adds density and share. */
 static cJSON *race_blocks(bench *b, cJSON *rows, const char *op, const prxi_block_list *list, double density)
 {
-    double sparse[RUNS], dense[RUNS];
-    for (int i = 0; i < RUNS; i++) {
+    double sparse[MAX_RUNS], dense[MAX_RUNS];
+    for (int i = 0; i < b->runs; i++) {
         sparse[i] = run_blocks(b, list);
         dense[i] = run_dense(b);
     }
-    const double t = median(sparse, RUNS);
-    b->dense = median(dense, RUNS);
+    const double t = median(sparse, b->runs);
+    b->dense = median(dense, b->runs);
     cJSON *row = add_row(b, rows, op, t, density * flops_of(b));
     if (!row || !cJSON_AddNumberToObject(row, "density", density) ||
         !cJSON_AddNumberToObject(row, "share", density * b->dense / t))
@@ -218,9 +237,9 @@ static int svg2_row(bench *b, const prxi_attn_policy *p, void *priv, cJSON *rows
 {
     prxi_attn_call call = { .args = b->a };
     const prxi_block_list *list = NULL;
-    double density = 1, select[RUNS];
+    double density = 1, select[MAX_RUNS];
     p->select(priv, b->s, &call, &list, &density);      /* the long first clustering */
-    for (int i = 0; i < RUNS && !prxi_stream_error(b->s); i++) {
+    for (int i = 0; i < b->runs && !prxi_stream_error(b->s); i++) {
         const double t = now();
         call.step = i + 1;
         p->select(priv, b->s, &call, &list, &density);
@@ -229,7 +248,7 @@ static int svg2_row(bench *b, const prxi_attn_policy *p, void *priv, cJSON *rows
     if (!list)
         return prxi_stream_error(b->s);
     cJSON *row = race_blocks(b, rows, "attention_svg2", list, density);
-    if (!row || !cJSON_AddNumberToObject(row, "overhead", median(select, RUNS) / b->dense))
+    if (!row || !cJSON_AddNumberToObject(row, "overhead", median(select, b->runs) / b->dense))
         return prxi_fail_nomem(b->c, "bench attention", sizeof *b);
     return prxi_stream_error(b->s);
 }
@@ -237,7 +256,7 @@ static int svg2_row(bench *b, const prxi_attn_policy *p, void *priv, cJSON *rows
 static int bench_svg2(bench *b, cJSON *rows)
 {
     const prxi_attn_policy *p = prxi_attn_policy_find("svg2");
-    const prxi_attn_env env = { .layers = 1, .heads = b->a.heads, .head_dim = b->a.head_dim, .branches = 1, .steps = RUNS + 1,
+    const prxi_attn_env env = { .layers = 1, .heads = b->a.heads, .head_dim = b->a.head_dim, .branches = 1, .steps = b->runs + 1,
                                 .frames = 1, .grid_h = 1, .grid_w = (int)b->a.q_len, .tokens = b->a.q_len, .dtype = b->type,
                                 .n_threads = b->s->n_threads, .ops = &b->ops };
     prxi_attn_plan plan;
@@ -267,30 +286,77 @@ static int cancelled(const bench *b)
     return b->s->cancel && atomic_load(b->s->cancel);
 }
 
-int prxi_bench_attention(prxi_ctx *c, prxi_stream *s, uint32_t isa, cJSON *rows)
+/* "key=value,key=value". */
+static int parse(prxi_ctx *c, const char *text, settings *out)
+{
+    char key[64], value[64];
+    int err = prxi_option_defaults(c, options, out);
+    while (err == PRX_OK && text && *text) {
+        const size_t n = strcspn(text, ",");
+        if (sscanf(text, "%63[^=,]=%63[^,]", key, value) != 2)
+            return prxi_fail(c, PRX_EINVAL, "bench attention: '%.60s': key=value expected", text);
+        err = prxi_option_set(c, options, out, "", key, value);
+        text += n + (text[n] == ',');
+    }
+    return err;
+}
+
+static int wants(const bench *b, int what)
+{
+    return b->set.only == ALL || b->set.only == what;
+}
+
+static int bench_size(bench *b, int64_t n, int d, cJSON *rows)
+{
+    const int svg2 = wants(b, SVG2) && (n > 16384 || b->set.tokens || b->set.only == SVG2);
+    const int heads = b->set.heads ? (int)b->set.heads : n > 16384 ? 1 : 2;
+    if (!wants(b, DENSE) && !svg2)
+        return PRX_OK;
+    int err = open_case(b, heads, n, d);
+    if (err == PRX_OK && wants(b, DENSE))
+        err = bench_dense(b, rows);
+    if (err == PRX_OK && svg2 && !cancelled(b))
+        err = bench_svg2(b, rows);
+    close_case(b);
+    return err;
+}
+
+static int bench_dim(bench *b, int d, cJSON *rows)
 {
     static const int64_t sizes[] = { 4096, 8192, 16384, 32768 };
-    /* 480p: 81, 41 and 21 frames as latent frames (attention.md 2.6 has the first). */
+    /* 480p, 81 and 41 frames: attention.md 2.6 has the first. */
     static const prxi_radial rules[] = { { 21, 1560, 0, 128, 0.2, 0, 0, 1 }, { 11, 1560, 0, 128, 0.2, 0, 0, 1 } };
+    int err = PRX_OK;
+    if (b->set.tokens)
+        err = bench_size(b, b->set.tokens, d, rows);
+    for (size_t i = 0; i < 4 && err == PRX_OK && !b->set.tokens && !cancelled(b); i++)
+        err = bench_size(b, sizes[i], d, rows);
+    for (size_t i = 0; i < 2 && err == PRX_OK && wants(b, RADIAL) && !cancelled(b); i++) {
+        if ((err = open_case(b, 1, rules[i].frames * rules[i].tokens_per_frame, d)) == PRX_OK)
+            err = bench_radial(b, &rules[i], rows);
+        close_case(b);
+    }
+    return err;
+}
+
+int prxi_bench_attention(prxi_ctx *c, prxi_stream *s, uint32_t isa, const char *text, cJSON *rows)
+{
     bench b = { .c = c, .s = s, .type = PRXI_BF16 };
+    int err = parse(c, text, &b.set);
+    if (err != PRX_OK)
+        return err;
+    b.runs = (int)b.set.repeats;
+    if (!isa && !b.set.tokens) {    /* the C reference would take minutes on the large ones */
+        b.set.tokens = 1024;
+        b.set.only = DENSE;
+    }
     prxi_attn_init_ref(&b.ops);
     prxi_attn_init_x86(&b.ops, isa);
-    int err = open_gemm(&b);
-    /* The C reference would take minutes on the large ones. */
-    for (size_t i = 0; i < 8 && err == PRX_OK && !cancelled(&b) && (isa || i == 0); i++) {
-        const int64_t n = isa ? sizes[i / 2] : 1024;
-        if ((err = open_case(&b, n > 16384 ? 1 : 2, n, i % 2 ? 128 : 64)) == PRX_OK)
-            err = bench_dense(&b, rows);
-        if (err == PRX_OK && i >= 6 && !cancelled(&b))
-            err = bench_svg2(&b, rows);
-        close_case(&b);
-    }
-    for (size_t i = 0; i < 4 && err == PRX_OK && !cancelled(&b) && isa; i++) {
-        const prxi_radial *r = &rules[i / 2];
-        if ((err = open_case(&b, 1, r->frames * r->tokens_per_frame, i % 2 ? 128 : 64)) == PRX_OK)
-            err = bench_radial(&b, r, rows);
-        close_case(&b);
-    }
+    err = open_gemm(&b);
+    if (err == PRX_OK && b.set.head_dim)
+        err = bench_dim(&b, (int)b.set.head_dim, rows);
+    for (int d = 64; d <= 128 && err == PRX_OK && !b.set.head_dim; d *= 2)
+        err = bench_dim(&b, d, rows);
     close_gemm(&b);
     return err != PRX_OK ? err : cancelled(&b) ? PRX_ECANCELED : PRX_OK;
 }

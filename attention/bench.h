@@ -8,7 +8,9 @@
 
 /* Dense: share = rate over that of oneDNN's matmul of the same type ("gemm_gflops"). radial and svg2: "density", and share =
  * density * dense seconds / seconds, so that 1 means time falls with density; svg2 also "overhead": seconds of clustering,
- * selection and permutation over dense seconds. Takes about a minute; largest and isa as in the other benchmarks. */
-int prxi_bench_attention(prxi_ctx *c, prxi_stream *s, uint32_t isa, cJSON *rows);
+ * selection and permutation over dense seconds. options: "key=value,..." of
+ * only (all, dense, radial, svg2), tokens and head_dim (0: 4096 to 32768, 64 and 128), heads (0: 2, 1 for 32768),
+ * repeats; NULL or "" runs everything, about a minute. */
+int prxi_bench_attention(prxi_ctx *c, prxi_stream *s, uint32_t isa, const char *options, cJSON *rows);
 
 #endif

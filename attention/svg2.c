@@ -377,6 +377,7 @@ const prxi_attn_policy prxi_attn_svg2 = {
     .name = "svg2",
     .help = "tokens clustered by content, the clusters that matter kept (Sparse VideoGen2)",
     .priv_size = sizeof(svg2),
+    .stateful = 1,
     .options = options,
     .plan = make_plan,
     .select = pick,

@@ -1,6 +1,7 @@
 /* Public functions that stand on no object of their own: comparisons and benchmarks. */
 #include <string.h>
 
+#include "attention/bench.h"
 #include "bench.h"
 #include "bench_vae.h"
 #include "engine.h"
@@ -72,6 +73,11 @@ static int bench_norm(prx_engine *e, prxi_stream *s, const char *options, cJSON 
     return prxi_bench_norm(&e->ctx, s, e->kernels.isa, rows);
 }
 
+static int bench_attention(prx_engine *e, prxi_stream *s, const char *options, cJSON *rows)
+{
+    return prxi_bench_attention(&e->ctx, s, e->kernels.isa, options, rows);
+}
+
 static int bench_conv(prx_engine *e, prxi_stream *s, const char *options, cJSON *rows)
 {
     (void)options;
@@ -89,7 +95,8 @@ static int bench_decode(prx_engine *e, prxi_stream *s, const char *options, cJSO
 }
 
 static const bench_call benches[] = {
-    { "gemm", bench_gemm }, { "norm", bench_norm }, { "conv", bench_conv }, { "step", bench_step }, { "decode", bench_decode },
+    { "gemm", bench_gemm }, { "norm", bench_norm }, { "attention", bench_attention },
+    { "conv", bench_conv }, { "step", bench_step }, { "decode", bench_decode },
 };
 
 PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char **json)
@@ -108,7 +115,7 @@ PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char
         }
     prxi_stream_close(&s);
     if (!found)
-        err = prxi_fail(&e->ctx, PRX_EINVAL, "bench: '%s': all, gemm, norm, conv, step or decode expected", what);
+        err = prxi_fail(&e->ctx, PRX_EINVAL, "bench: '%s': all, gemm, norm, attention, conv, step or decode expected", what);
     if (err < 0) {
         cJSON_Delete(rows);
         return err;
