@@ -8,12 +8,10 @@
 #include "engine/core/cpu.h"
 #include "onednn/gemm.h"
 
-#include <math.h>
-
 /* Rows and columns of a task. Per thread: x block 168 x 400, sums 168 x 512, panel 384 x 32 floats: 650 KiB, for L2. */
 enum { MC = 168, NC = 512 };
+/* Tasks that a product should give where it is large enough, and the multiply-adds that make one worth a hand-over. */
 enum { TASKS = 16, TASK_WORK = 1 << 19 };
-
 
 struct prxi_linear {
     const prxi_gemm_kernel *kernel;
