@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "onednn/gemm.h"
+
 struct prxi_conv {
     prxi_dtype dtype;
     int kt, kh, kw, block;
@@ -12,6 +14,9 @@ struct prxi_conv {
     size_t bytes;
     float *bias;                            /* [blocks * block] */
     unsigned char *weights;                 /* [blocks][kt * kh rows of taps, then the shortcut] */
+    prxi_dnn_linear *dnn;                   /* set: a product of oneDNN; nothing is packed here */
+    int64_t k;                              /* of that product */
+    int64_t tile[PRXI_DNN_TILES];           /* its row counts */
 };
 
 void prxi_conv_close(prxi_mem *m, prxi_conv **conv)
@@ -20,6 +25,8 @@ void prxi_conv_close(prxi_mem *m, prxi_conv **conv)
         return;
     prxi_free(m, (*conv)->bias);
     prxi_free(m, (*conv)->weights);
+    prxi_ctx c = { .mem = m };
+    prxi_dnn_close(&c, &(*conv)->dnn);
     prxi_free(m, *conv);
     *conv = NULL;
 }
@@ -52,6 +59,56 @@ static void pack_output(prxi_conv *l, const prxi_conv_desc *d, int64_t o)
     l->bias[o] = d->bias[o] + (d->shortcut_cin ? d->shortcut_bias[o] : 0.0f);
 }
 
+/* Rows of a product: (tap row, column, channel), then the shortcut: the order in which a tile gathers a pixel. */
+static void matrix_row(const prxi_conv *l, const prxi_conv_desc *d, int64_t o, prxi_bf16 *row)
+{
+    const int64_t rows = (int64_t)d->kt * d->kh;
+    const float *w = d->weight + o * d->cin * rows * d->kw;
+    for (int64_t i = 0; i < d->cin; i++)
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t x = 0; x < d->kw; x++)
+                row[(r * d->kw + x) * l->pitch + i] = prxi_f32_to_bf16(*w++);
+    for (int64_t i = 0; i < d->shortcut_cin; i++)
+        row[rows * d->kw * l->pitch + i] = prxi_f32_to_bf16(d->shortcut[o * d->shortcut_cin + i]);
+}
+
+/* PRX_OK with l->dnn set, or left NULL where oneDNN has no such product or none with AMX. */
+static int open_product(prxi_ctx *c, prxi_conv *l, const prxi_conv_desc *d, int matmul)
+{
+    enum { TILE_BYTES = 700 << 10 };        /* of gathered pixels: half of a 2 MiB L2 is left to the weights */
+    l->k = (int64_t)l->kt * l->kh * l->kw * l->pitch + l->shortcut_pitch;
+    prxi_bf16 *w = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, (size_t)d->cout, (size_t)l->k * sizeof *w);
+    if (!w)
+        return prxi_fail_nomem(c, "convolution weights", prxi_mul((size_t)d->cout, (size_t)l->k * sizeof *w));
+    for (int64_t o = 0; o < d->cout; o++) {
+        matrix_row(l, d, o, w + o * l->k);
+        l->bias[o] = d->bias[o] + (d->shortcut_cin ? d->shortcut_bias[o] : 0.0f);
+    }
+    l->tile[0] = 64 * l->k * 2 <= TILE_BYTES ? 64 : 32;
+    l->tile[1] = l->tile[0] / 2;
+    const prxi_linear_desc linear = { .weight = w, .weight_dtype = PRXI_BF16, .bias = l->bias, .bias_dtype = PRXI_F32,
+                                      .n = d->cout, .k = l->k, .compute = PRXI_BF16, .out = PRXI_F32 };
+    prxi_dnn_desc desc = { .linear = &linear, .threads = 1 };
+    memcpy(desc.tiles, l->tile, sizeof desc.tiles);
+    const int err = prxi_dnn_open(c, &l->dnn, &desc);
+    prxi_free(c->mem, w);
+    if (err == PRX_OK && matmul == 1 && !strstr(prxi_dnn_name(l->dnn), "amx"))
+        prxi_dnn_close(c, &l->dnn);
+    if (l->dnn)
+        l->bytes = prxi_dnn_bytes(l->dnn);
+    return err == PRX_ENOTSUP ? PRX_OK : err;
+}
+
+static int pack(prxi_ctx *c, prxi_conv *l, const prxi_conv_desc *d)
+{
+    l->weights = prxi_calloc(c->mem, PRXI_MEM_WEIGHTS, l->bytes, 1);
+    if (!l->weights)
+        return prxi_fail_nomem(c, "convolution weights", l->bytes);
+    for (int64_t o = 0; o < d->cout; o++)
+        pack_output(l, d, o);
+    return PRX_OK;
+}
+
 int prxi_conv_open(prxi_ctx *c, prxi_conv **out, const prxi_conv_ops *ops, const prxi_conv_desc *d)
 {
     const size_t el = prxi_dtype_size(d->dtype);
@@ -69,17 +126,16 @@ int prxi_conv_open(prxi_ctx *c, prxi_conv **out, const prxi_conv_ops *ops, const
     l->block_bytes = prxi_add(prxi_mul(l->tap_bytes, (size_t)l->kt * (size_t)l->kh),
                               (size_t)l->shortcut_pitch * (size_t)l->block * el);
     l->bytes = prxi_mul(l->block_bytes, (size_t)l->blocks);
-    l->weights = prxi_calloc(c->mem, PRXI_MEM_WEIGHTS, l->bytes, 1);
     l->bias = prxi_calloc(c->mem, PRXI_MEM_WEIGHTS, (size_t)(l->blocks * l->block), sizeof(float));
-    if (!l->weights || !l->bias) {
-        const size_t refused = l->bytes;
+    int err = l->bias ? PRX_OK : prxi_fail_nomem(c, "convolution bias", (size_t)(l->blocks * l->block) * sizeof(float));
+    if (err == PRX_OK && ops->matmul && d->dtype == PRXI_BF16)
+        err = open_product(c, l, d, ops->matmul);
+    if (err == PRX_OK && !l->dnn)
+        err = pack(c, l, d);
+    if (err < 0)
         prxi_conv_close(c->mem, &l);
-        return prxi_fail_nomem(c, "convolution weights", refused);
-    }
-    for (int64_t o = 0; o < d->cout; o++)
-        pack_output(l, d, o);
     *out = l;
-    return PRX_OK;
+    return err;
 }
 
 /* ---- run ---- */
@@ -106,7 +162,7 @@ static size_t wide_shortcut(const prxi_conv *l, int64_t width)
 
 size_t prxi_conv_scratch(const prxi_conv_ops *ops, const prxi_conv *conv, int64_t width, int64_t rows)
 {
-    if (!ops->widen || conv->dtype != PRXI_BF16)
+    if (!ops->widen || conv->dtype != PRXI_BF16 || conv->dnn)
         return 0;
     return (size_t)conv->kt * (size_t)(rows + conv->kh - 1) * wide_row(conv, width) +
            (size_t)rows * wide_shortcut(conv, width);
@@ -196,9 +252,90 @@ static int64_t chunk_rows(const prxi_conv_ops *ops, const prxi_conv_args *a)
     return rows;
 }
 
+/* ---- run as a product of oneDNN ---- */
+
+typedef struct product_run {
+    const prxi_conv_ops *ops;
+    const prxi_conv_args *a;
+    prxi_stream *s;
+    int64_t pieces;
+    unsigned char *scratch;
+    size_t each, out_at, own_at;    /* of a thread: gathered pixels, product, oneDNN's scratch */
+} product_run;
+
+/* pixels rows of l->k values from (y, x) on; rows past them, up to the tile, are zero. */
+static void gather(const product_run *job, int64_t y, int64_t x, int64_t pixels, int64_t tile, prxi_bf16 *out)
+{
+    const prxi_conv_args *a = job->a;
+    const prxi_conv *l = a->conv;
+    const int64_t n = l->kw * l->pitch;
+    for (int t = 0; t < l->kt; t++)
+        for (int r = 0; r < l->kh; r++) {
+            const int64_t sy = y + a->dy + r;
+            prxi_bf16 *to = out + (t * l->kh + r) * n;
+            const int there = a->src[t].base && sy >= 0 && sy < a->height;
+            const prxi_bf16 *from = there ? (const prxi_bf16 *)(const void *)prxi_plane_row(&a->src[t], sy) +
+                                                (x + a->dx) * l->pitch : NULL;
+            for (int64_t p = 0; p < pixels; p++, to += l->k)
+                if (there)
+                    memcpy(to, from + p * l->pitch, (size_t)n * sizeof *to);
+                else
+                    memset(to, 0, (size_t)n * sizeof *to);
+        }
+    for (int64_t p = 0; p < pixels && l->shortcut_pitch; p++)
+        memcpy(out + p * l->k + l->kt * l->kh * n,
+               prxi_plane_row(&a->shortcut, y) + (size_t)((x + p) * l->shortcut_pitch) * sizeof *out,
+               (size_t)l->shortcut_pitch * sizeof *out);
+    memset(out + pixels * l->k, 0, (size_t)((tile - pixels) * l->k) * sizeof *out);
+}
+
+static void product_task(void *cookie, int64_t i, int thread)
+{
+    const product_run *job = cookie;
+    const prxi_conv_args *a = job->a;
+    const prxi_conv *l = a->conv;
+    const int64_t y = a->begin + i / job->pieces, x = i % job->pieces * l->tile[0], el = (int64_t)prxi_dtype_size(a->out_dtype);
+    const int64_t pixels = a->width - x < l->tile[0] ? a->width - x : l->tile[0];
+    const int tile = pixels <= l->tile[1];
+    unsigned char *own = job->scratch + (size_t)thread * job->each;
+    float *sums = (float *)(void *)(own + job->out_at);
+    gather(job, y, x, pixels, l->tile[tile], (prxi_bf16 *)(void *)own);
+    const int err = prxi_dnn_run(l->dnn, tile, own, sums, own + job->own_at);
+    if (err < 0) {
+        prxi_stream_fail(job->s, err, "convolution", "oneDNN failed");
+        return;
+    }
+    unsigned char *out = prxi_plane_row(&a->out, y * a->scale + a->oy) + (x * a->scale + a->ox) * a->out_pitch * el;
+    for (int64_t p = 0; p < pixels; p++, out += a->scale * a->out_pitch * el) {
+        job->ops->merge(l->cout, sums + p * l->cout, a->add, a->out_dtype, out);
+        if (l->cout % 2)
+            prxi_store(out, a->out_dtype, (size_t)l->cout, 0.0f);
+    }
+}
+
+static void run_product(prxi_stream *s, const prxi_conv_ops *ops, const prxi_conv_args *a)
+{
+    const prxi_conv *l = a->conv;
+    product_run job = { .ops = ops, .a = a, .s = s, .pieces = (a->width + l->tile[0] - 1) / l->tile[0] };
+    job.out_at = prxi_carve_size((size_t)(l->tile[0] * l->k) * sizeof(prxi_bf16));
+    job.own_at = job.out_at + prxi_carve_size((size_t)(l->tile[0] * l->cout) * sizeof(float));
+    job.each = job.own_at + prxi_carve_size(prxi_dnn_scratch(l->dnn) + 64);
+    job.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH, prxi_mul(job.each, (size_t)s->n_threads));
+    if (job.scratch)
+        prxi_parallel_for(s, (a->end - a->begin) * job.pieces, product_task, &job);
+    else
+        prxi_stream_fail(s, PRX_ENOMEM, "convolution", "no memory for a tile");
+    prxi_free(s->ctx->mem, job.scratch);
+}
+
 void prxi_conv_run(prxi_stream *s, const prxi_conv_ops *ops, const prxi_conv_args *a)
 {
     const prxi_conv *l = a->conv;
+    if (l->dnn) {
+        if (a->end > a->begin)
+            run_product(s, ops, a);
+        return;
+    }
     const int64_t chunk = chunk_rows(ops, a);
     run job = { ops, a, prxi_conv_scratch(ops, l, a->width, 1) > 0, 0, 0, (a->width + PIECE - 1) / PIECE };
     if (prxi_conv_scratch(ops, l, a->width, 1) > a->scratch_bytes) {

@@ -35,6 +35,11 @@ typedef struct prxi_conv_ops {
     void (*tile[PRXI_COMPUTE_DTYPES])(const prxi_conv_tile *t);
     /* Not NULL: the bf16 tile reads sources in f32, which this makes of bf16 ones. */
     void (*widen)(int64_t n, const prxi_bf16 *x, float *y);
+    /* out (+)= x, n values, rounded once. */
+    void (*merge)(int64_t n, const float *x, int add, prxi_dtype t, void *out);
+    /* bf16 layers as matrix products of oneDNN, whose AMX tiles are several times faster than ours: 0 never, 1 where oneDNN does
+     * use AMX, 2 always (tests). A tile of pixels is gathered at a time. */
+    int matmul;
     /* out = silu(x / max(|x|_2, 1e-12) * sqrt(dim) * gamma) per row of dim channels (silu optional); f32 inside. */
     void (*rms_silu[PRXI_COMPUTE_DTYPES])(int64_t rows, int64_t dim, const void *x, int64_t ldx, const float *gamma,
                                           int silu, void *out, int64_t ldo);

@@ -233,11 +233,15 @@ static void check_all(kc *k)
     prxi_conv_ops ops;
     prxi_conv_init_ref(&ops);
     prxi_conv_init_x86(&ops, k->isa);
-    check_table(k, &ops, "table");
+    ops.matmul = 0;
+    check_table(k, &ops, "tiles");
 #if defined(__x86_64__)
     if (k->isa & PRXI_ISA_AVX512_BF16) {        /* whatever this processor prefers */
         prxi_conv_init_avx512bf16(&ops);
         check_table(k, &ops, "dot");
+        prxi_conv_init_x86(&ops, k->isa);
+        ops.matmul = 2;                         /* oneDNN, with AMX or without */
+        check_table(k, &ops, "matmul");
     }
 #endif
 }

@@ -13,6 +13,7 @@ enum { STEP = 11 };             /* of the pixels kept from tiled frames */
 
 static prxi_mem mem;
 static prxi_ctx c;
+static int matmul;              /* force the convolutions to oneDNN's products */
 
 static void use_isa(prxi_kernels *k, uint32_t isa)
 {
@@ -22,6 +23,8 @@ static void use_isa(prxi_kernels *k, uint32_t isa)
     prxi_conv_init_ref(&k->conv);
     prxi_act_init_x86(&k->act, isa);
     prxi_conv_init_x86(&k->conv, isa);
+    if (matmul)
+        k->conv.matmul = 2;
 }
 
 static float *tensor(prxi_tensors *t, const char *name, int64_t *shape)
@@ -205,6 +208,11 @@ static void check_model(const char *name)
             continue;
         check_frames(name, (uint32_t)isa, PRXI_F32, &x);
         check_frames(name, (uint32_t)isa, PRXI_BF16, &x);
+    }
+    if (prxi_cpu_detect() & PRXI_ISA_AVX512_BF16) {
+        matmul = 1;
+        check_frames(name, prxi_cpu_detect(), PRXI_BF16, &x);
+        matmul = 0;
     }
     check_prefix(name, &x);
     check_tiled(name, &x);

@@ -69,12 +69,20 @@ static void rms_silu_bf16(int64_t rows, int64_t dim, const void *x, int64_t ldx,
     rms_silu(PRXI_BF16, rows, dim, x, ldx, gamma, silu, out, ldo);
 }
 
+static void merge(int64_t n, const float *x, int add, prxi_dtype t, void *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        prxi_store(out, t, (size_t)i, add ? prxi_load(out, t, (size_t)i) + x[i] : x[i]);
+}
+
 void prxi_conv_init_ref(prxi_conv_ops *t)
 {
     t->block = BLOCK;
     t->tile[PRXI_F32] = tile_f32;
     t->tile[PRXI_BF16] = tile_bf16;
     t->widen = NULL;
+    t->merge = merge;
+    t->matmul = 0;
     t->rms_silu[PRXI_F32] = rms_silu_f32;
     t->rms_silu[PRXI_BF16] = rms_silu_bf16;
 }

@@ -2,6 +2,7 @@
 #include "conv_x86.h"
 
 #include "engine/core/cpu.h"
+#include "engine/ops/onednn/gemm.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -24,6 +25,7 @@ void prxi_conv_init_x86(prxi_conv_ops *t, uint32_t isa)
         prxi_conv_init_avx512(t);
     if ((isa & PRXI_ISA_AVX512) && (isa & PRXI_ISA_AVX512_BF16) && dot_is_fast())
         prxi_conv_init_avx512bf16(t);
+    t->matmul = (isa & PRXI_ISA_AVX512_BF16) && prxi_dnn_amx();
 #else
     (void)t, (void)isa;
 #endif

@@ -53,6 +53,7 @@ void prxi_conv_init_avx2(prxi_conv_ops *t)
     t->tile[PRXI_F32] = tile_f32;
     t->tile[PRXI_BF16] = tile_bf16;
     t->widen = widen;
+    t->merge = merge;
     t->rms_silu[PRXI_F32] = rms_silu_f32;
     t->rms_silu[PRXI_BF16] = rms_silu_bf16;
 }

@@ -67,6 +67,25 @@ static void rms_silu_bf16(int64_t rows, int64_t dim, const void *x, int64_t ldx,
         REP(TILE_SECOND1)                                                                                             \
     }
 
+static PRXI_ALWAYS_INLINE void merge_as(int64_t n, const float *x, int add, prxi_dtype t, void *out)
+{
+    for (int64_t i = 0; i < n; i += VL) {
+        const int count = n - i < VL ? (int)(n - i) : VL;
+        vf v = vf_get(x, PRXI_F32, i, count);
+        if (add)
+            v = vf_add(vf_get(out, t, i, count), v);
+        vf_put(out, t, i, count, v);
+    }
+}
+
+static void merge(int64_t n, const float *x, int add, prxi_dtype t, void *out)
+{
+    if (t == PRXI_F32)
+        merge_as(n, x, add, PRXI_F32, out);
+    else
+        merge_as(n, x, add, PRXI_BF16, out);
+}
+
 static void widen(int64_t n, const prxi_bf16 *x, float *y)
 {
     int64_t i = 0;
