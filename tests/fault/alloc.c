@@ -1,0 +1,161 @@
+/* The N-th allocation fails, once or from then on: every call comes back with a status and a text, nothing leaks, no
+ * output file stays. The whole job runs through the public interface with the caller's allocator. */
+#include <praxino/praxino.h>
+
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/test.h"
+
+#define MODEL_DIR PRX_SOURCE_DIR "/tests/vectors/golden/wan21_unipc/model"
+
+/* Every allocation; sanitizers make a job too slow for that. */
+#ifdef __SANITIZE_ADDRESS__
+enum { EVERY_ONE_BELOW = 60, STRIDE = 9 };
+#else
+enum { EVERY_ONE_BELOW = 60, STRIDE = 1 };
+#endif
+
+typedef struct faults {
+    atomic_long calls, outstanding;
+    long at;               /* 1, 2, ...: this one fails; 0: none */
+    int stay;              /* and all later ones too */
+} faults;
+
+static char dir[64];
+
+static void *fault_alloc(void *cookie, size_t bytes)
+{
+    faults *f = cookie;
+    const long n = atomic_fetch_add(&f->calls, 1) + 1;
+    if (f->at && (n == f->at || (f->stay && n > f->at)))
+        return NULL;
+    void *p = malloc(bytes);
+    if (p)
+        atomic_fetch_add(&f->outstanding, 1);
+    return p;
+}
+
+static void fault_free(void *cookie, void *p)
+{
+    faults *f = cookie;
+    if (p)
+        atomic_fetch_sub(&f->outstanding, 1);
+    free(p);
+}
+
+static const char *file(const char *name)
+{
+    static char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return path;
+}
+
+/* Two jobs: with policies that hold memory, and with a saved state. */
+static int configure(prx_job *j, int policies)
+{
+    static const char *const settings[][2] = {
+        { "prompt", "a red ball" }, { "negative_prompt", "blurry" }, { "width", "32" }, { "height", "32" },
+        { "frames", "5" }, { "steps", "2" }, { "guidance", "4" },
+    };
+    int err = policies ? prx_job_set(j, "cache", "dbcache") : prx_job_set(j, "save_state", file("state"));
+    if (err == PRX_OK && policies)
+        err = prx_job_set(j, "attention", "radial");
+    for (size_t i = 0; i < sizeof settings / sizeof *settings && err == PRX_OK; i++)
+        err = prx_job_set(j, settings[i][0], settings[i][1]);
+    if (err == PRX_OK)
+        err = prx_job_set(j, "output", file("x.y4m"));
+    if (err == PRX_OK)
+        err = prx_job_set(j, "dump", file("x.safetensors"));
+    return err;
+}
+
+/* One job from opening the engine to closing it. text gets the message of what failed; *complete: the run was through. */
+static int whole_job(faults *f, int policies, int *complete, char *text, size_t n)
+{
+    const prx_allocator allocator = { fault_alloc, fault_free, f };
+    prx_engine_params params;
+    prx_engine *e = NULL;
+    prx_model *m = NULL;
+    prx_job *j = NULL;
+    char *json = NULL;
+    *complete = 0;
+    prx_engine_default_params(&params);
+    params.allocator = &allocator;
+    params.threads = 2;
+    int err = prx_engine_open(&e, &params);
+    if (err == PRX_OK)
+        err = prx_model_open(&m, e, MODEL_DIR);
+    if (err == PRX_OK)
+        err = prx_job_open(&j, m);
+    snprintf(text, n, "%s", e ? prx_engine_last_error(e) : "no engine");
+    if (err == PRX_OK) {
+        err = configure(j, policies);
+        if (err == PRX_OK)
+            err = prx_job_run(j);
+        *complete = err == PRX_OK;
+        if (err == PRX_OK)
+            err = prx_job_stats(j, &json);
+        snprintf(text, n, "%s", prx_job_last_error(j));
+    }
+    prx_text_free(e, json);
+    prx_job_close(&j);
+    prx_model_close(&m);
+    prx_engine_close(&e);
+    return err;
+}
+
+static void remove_files(void)
+{
+    static const char *const names[] = { "x.y4m", "x.safetensors", "state" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unlink(file(names[i]));
+}
+
+/* Failure number at: returns 1 when the job was done without reaching it. */
+static int try_failure(long at, int stay, int policies)
+{
+    char text[256];
+    faults f = { .at = at, .stay = stay };
+    int complete;
+    const int err = whole_job(&f, policies, &complete, text, sizeof text);
+    const char *kind = stay ? "from allocation" : "allocation";
+    const int done = err == PRX_OK;
+    CHECK(done || err == PRX_ENOMEM, "%s %ld: %s: %s", kind, at, prx_status_name(err), text);
+    CHECK(done || text[0] != '\0', "%s %ld: no text", kind, at);
+    CHECK(atomic_load(&f.outstanding) == 0, "%s %ld: %ld blocks leak", kind, at, atomic_load(&f.outstanding));
+    CHECK(complete || (access(file("x.y4m"), F_OK) != 0 && access(file("x.safetensors"), F_OK) != 0),
+          "%s %ld: an output file stays", kind, at);
+    remove_files();
+    CHECK(rmdir(dir) == 0 && mkdir(dir, 0700) == 0, "%s %ld: a temporary file stays", kind, at);
+    return atomic_load(&f.calls) < at;
+}
+
+static void try_all(int policies)
+{
+    char text[256];
+    int complete;
+    faults none = { .at = 0 };
+    REQUIRE(whole_job(&none, policies, &complete, text, sizeof text) == PRX_OK, "without failures: %s", text);
+    CHECK(atomic_load(&none.outstanding) == 0, "without failures: %ld blocks leak", atomic_load(&none.outstanding));
+    remove_files();
+    const long total = atomic_load(&none.calls);
+    CHECK(total > 300, "only %ld allocations: is the caller's allocator used?", total);
+    for (long at = 1; at <= total; at += at < EVERY_ONE_BELOW ? 1 : STRIDE)
+        try_failure(at, 0, policies);
+    for (long at = 1; at <= total; at += total / 60 + 1)
+        try_failure(at, 1, policies);
+    CHECK(try_failure(total + 1000000, 0, policies), "a failure that is never reached");
+    fprintf(stderr, "%ld allocations in a job\n", total);
+}
+
+int main(void)
+{
+    snprintf(dir, sizeof dir, "%s/praxino-fault.XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    REQUIRE(mkdtemp(dir), "no folder for the outputs");
+    try_all(0);
+    try_all(1);
+    rmdir(dir);
+    return TEST_END();
+}
