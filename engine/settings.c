@@ -27,7 +27,7 @@ static const prxi_option job_options[] = {
     { "vae.tiling", PRXI_OPT_BOOL, AT(tiling), 0, 1, NULL, "0", "decode in tiles of 256 pixels: less memory, other bytes" },
     { "keep_weights", PRXI_OPT_BOOL, AT(keep_weights), 0, 1, NULL, "1", "keep weights for the next job; 0 frees each part after use" },
     { "save_every", PRXI_OPT_INT, AT(save_every), 1, 1000, NULL, "5", "steps between two writes of save_state" },
-    { "crf", PRXI_OPT_INT, AT(crf), -1, 63, NULL, "-1", "quality of the video encoder, smaller is better; -1: its default here" },
+    { "crf", PRXI_OPT_INT, AT(crf), -1, 51, NULL, "-1", "quality of the video encoder, smaller is better; -1: its default here" },
     { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
 };
 
