@@ -91,6 +91,8 @@ static int alloc_latents(prx_job *j)
     j->stats = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, steps, sizeof *j->stats);
     j->density = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, steps * (size_t)j->branches,
                              (size_t)j->model->dit_cfg[0].layers * sizeof *j->density);
+    for (size_t i = 0; j->density && i < steps * (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers; i++)
+        j->density[i] = NAN;        /* attention has not run */
     if (!j->latents || !j->v[0] || (j->branches == 2 && !j->v[1]) || !j->stats || !j->density)
         return prxi_fail_nomem(&j->ctx, "latents", 3 * bytes);
     return PRX_OK;
@@ -190,10 +192,7 @@ static int check_finite(prx_job *j, const float *x, const char *what)
 
 static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
 {
-    const size_t rows = (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers;
-    double *density = j->density + (size_t)j->step * rows;
-    for (size_t i = 0; i < rows; i++)
-        density[i] = NAN;
+    double *density = j->density + (size_t)j->step * (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers;
     const prxi_dit_hooks hooks = { j->attn, j->attn_priv, j->cache, j->cache_priv, stat->reports, density };
     prxi_dit_forward(&j->stream, j->dit_run, st, j->latents, &hooks, j->v);
     int err = prxi_stream_error(&j->stream);
