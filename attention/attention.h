@@ -65,6 +65,14 @@ typedef struct prxi_attn_ops {
 void prxi_attn_init_ref(prxi_attn_ops *t);
 void prxi_attn_init_x86(prxi_attn_ops *t, uint32_t isa);
 
+/* Attention over two disjoint sets of keys from the two results: o and lse take in o2 and lse2. Rows as in prxi_attn_args, lse
+ * [heads][n]. */
+void prxi_attn_merge(prxi_stream *s, prxi_dtype type, int heads, int head_dim, int64_t n, void *o, int64_t ldo, float *lse,
+                     const void *o2, int64_t ldo2, const float *lse2);
+/* Measures list on `samples` queries, evenly strided. */
+void prxi_attn_probe_list(prxi_stream *s, const prxi_attn_ops *ops, prxi_dtype type, const prxi_attn_args *a,
+                          const prxi_block_list *list, int samples, prxi_attn_probe *out);
+
 /* ---- policies ---- */
 
 typedef struct prxi_attn_env {
@@ -92,6 +100,12 @@ typedef struct prxi_attn_call {
     prxi_attn_args args;               /* self-attention of this layer, after qk norm and RoPE */
 } prxi_attn_call;
 
+/* What a block list costs, on sampled queries of one call: the softmax mass that the list keeps, and the distance of the
+ * output from dense attention over the length of that. Means over heads and samples; NaN when not measured. */
+typedef struct prxi_attn_probe {
+    double recall, error;
+} prxi_attn_probe;
+
 typedef struct prxi_attn_policy {
     const char *name, *help;
     size_t priv_size;                  /* the framework allocates it zeroed and sets option defaults */
@@ -103,6 +117,8 @@ typedef struct prxi_attn_policy {
     void (*select)(void *priv, prxi_stream *s, const prxi_attn_call *call, const prxi_block_list **list,
                    double *density);
     void (*close)(void *priv, prxi_ctx *c);          /* tolerates a failed plan */
+    /* Of the last select, when the option `probe` is on; may be NULL. */
+    void (*probe)(const void *priv, prxi_attn_probe *out);
 } prxi_attn_policy;
 
 const prxi_attn_policy *prxi_attn_policy_at(int i);            /* NULL after the last */

@@ -49,7 +49,10 @@ void prxi_mask_row(const prxi_block_mask *m, int row, char *text);
 /* JSON of the file formats page, section 6: rows, cols, density, kept, mask. From prxi_alloc, *text_len without the NUL. */
 int prxi_mask_json(prxi_ctx *c, const prxi_block_mask *m, char **text, size_t *text_len);
 
-/* The same for one head of any block list, weights by tokens: share of the query-key pairs that the list keeps. */
+/* The same for one head of any block list, with "q_sizes" and "k_sizes", the tokens of its blocks. */
+int prxi_list_json(prxi_ctx *c, const prxi_block_list *b, int head, char **text, size_t *text_len);
+
+/* One head of any block list, weights by tokens: share of the query-key pairs that the list keeps. */
 double prxi_list_density(const prxi_block_list *b, int head);
 
 #endif

@@ -4,6 +4,8 @@
 
 #include "attention/attention.h"
 
+enum { PRXI_PROBE_SAMPLES = 64 };
+
 extern const prxi_attn_policy prxi_attn_dense, prxi_attn_radial, prxi_attn_svg2;
 
 #endif

@@ -11,6 +11,10 @@ typedef struct radial {
     double decay;
     int block, distance_one, sink, model_type;      /* choice indices */
     int64_t dense_timesteps, dense_layers;          /* -1: as published */
+    int probe;
+    const prxi_attn_ops *ops;
+    prxi_dtype dtype;
+    prxi_attn_probe probed;
     int64_t tokens;
     prxi_block_list list;
     void *storage;
@@ -34,6 +38,8 @@ static const prxi_option options[] = {
       "dense first steps; -1: 12 of 50, scaled" },
     { "dense_layers", PRXI_OPT_INT, offsetof(radial, dense_layers), -1, 100000, NULL, "-1",
       "dense first layers; -1: 1 for wan, 0 for hunyuan" },
+    { "probe", PRXI_OPT_BOOL, offsetof(radial, probe), 0, 0, NULL, "false",
+      "measure the kept softmax mass and the output error of every sparse call" },
     { .name = NULL },
 };
 
@@ -82,6 +88,8 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
     if (err == PRX_OK) {
         r->storage = (void *)(uintptr_t)r->list.q_start;
         r->tokens = mask.tokens;
+        r->ops = env->ops;
+        r->dtype = env->dtype;
         r->density = mask.pair_density;
         const double sparse = (1.0 - (double)r->dense_timesteps / (env->steps > 0 ? env->steps : 1))
                               * (1.0 - (double)r->dense_layers / (env->layers > 0 ? env->layers : 1));
@@ -98,9 +106,10 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
 static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const prxi_block_list **list,
                  double *density)
 {
-    const radial *r = priv;
+    radial *r = priv;
     *list = NULL;
     *density = 1.0;
+    r->probed = (prxi_attn_probe) { NAN, NAN };
     if (call->step < r->dense_timesteps || call->layer < r->dense_layers)
         return;
     if (call->args.q_len != r->tokens || call->args.kv_len != r->tokens) {
@@ -109,6 +118,8 @@ static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const p
     }
     *list = &r->list;
     *density = r->density;
+    if (r->probe)
+        prxi_attn_probe_list(s, r->ops, r->dtype, &call->args, *list, PRXI_PROBE_SAMPLES, &r->probed);
 }
 
 static void finish(void *priv, prxi_ctx *c)
@@ -116,6 +127,11 @@ static void finish(void *priv, prxi_ctx *c)
     radial *r = priv;
     prxi_free(c->mem, r->storage);
     r->storage = NULL;
+}
+
+static void last_probe(const void *priv, prxi_attn_probe *out)
+{
+    *out = ((const radial *)priv)->probed;
 }
 
 const prxi_attn_policy prxi_attn_radial = {
@@ -126,4 +142,5 @@ const prxi_attn_policy prxi_attn_radial = {
     .plan = make_plan,
     .select = pick,
     .close = finish,
+    .probe = last_probe,
 };

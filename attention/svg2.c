@@ -13,6 +13,8 @@ typedef struct svg2 {
     double first_times_fp, first_layers_fp, top_p, min_kc_ratio, tolerance;
     int64_t num_q, num_k, iter_init, iter_step;
     int zero_step, empty, seeding;          /* choice indices */
+    int probe;
+    prxi_attn_probe probed;
 
     prxi_attn_env env;
     int dense_steps, dense_layers;
@@ -63,6 +65,8 @@ static const prxi_option options[] = {
       "an empty cluster keeps its centroid, or takes the worst placed point" },
     { "seeding", PRXI_OPT_CHOICE, offsetof(svg2, seeding), 0, 0, "strided|farthest|random", "strided",
       "where the centroids start; random follows the seed of the run" },
+    { "probe", PRXI_OPT_BOOL, offsetof(svg2, probe), 0, 0, NULL, "false",
+      "measure the kept softmax mass and the output error of every sparse call" },
     { .name = NULL },
 };
 
@@ -338,6 +342,7 @@ static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const p
     const int dense = call->step < p->dense_steps;
     *list = NULL;
     *density = 1.0;
+    p->probed = (prxi_attn_probe) { NAN, NAN };
     if (call->layer < p->dense_layers || (dense && !p->zero_step) || prxi_stream_error(s))
         return;
     if (!fits(p, call)) {
@@ -366,11 +371,18 @@ static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const p
         sum += p->kept[h];
     *density = sum / p->env.heads;
     *list = &p->list;
+    if (p->probe)
+        prxi_attn_probe_list(s, p->env.ops, p->env.dtype, &call->args, *list, PRXI_PROBE_SAMPLES, &p->probed);
 }
 
 static void finish(void *priv, prxi_ctx *c)
 {
     release(priv, c);
+}
+
+static void last_probe(const void *priv, prxi_attn_probe *out)
+{
+    *out = ((const svg2 *)priv)->probed;
 }
 
 const prxi_attn_policy prxi_attn_svg2 = {
@@ -382,4 +394,5 @@ const prxi_attn_policy prxi_attn_svg2 = {
     .plan = make_plan,
     .select = pick,
     .close = finish,
+    .probe = last_probe,
 };
