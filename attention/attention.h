@@ -69,6 +69,12 @@ void prxi_attn_init_x86(prxi_attn_ops *t, uint32_t isa);
  * [heads][n]. */
 void prxi_attn_merge(prxi_stream *s, prxi_dtype type, int heads, int head_dim, int64_t n, void *o, int64_t ldo, float *lse,
                      const void *o2, int64_t ldo2, const float *lse2);
+/* What a block list costs, on sampled queries of one call: the softmax mass that the list keeps, and the distance of the
+ * output from dense attention over the length of that. Means over heads and samples; NaN when not measured. */
+typedef struct prxi_attn_probe {
+    double recall, error;
+} prxi_attn_probe;
+
 /* Measures list on `samples` queries, evenly strided. */
 void prxi_attn_probe_list(prxi_stream *s, const prxi_attn_ops *ops, prxi_dtype type, const prxi_attn_args *a,
                           const prxi_block_list *list, int samples, prxi_attn_probe *out);
@@ -99,12 +105,6 @@ typedef struct prxi_attn_call {
     int step, layer, branch;
     prxi_attn_args args;               /* self-attention of this layer, after qk norm and RoPE */
 } prxi_attn_call;
-
-/* What a block list costs, on sampled queries of one call: the softmax mass that the list keeps, and the distance of the
- * output from dense attention over the length of that. Means over heads and samples; NaN when not measured. */
-typedef struct prxi_attn_probe {
-    double recall, error;
-} prxi_attn_probe;
 
 typedef struct prxi_attn_policy {
     const char *name, *help;

@@ -247,9 +247,9 @@ int prxi_mask_json(prxi_ctx *c, const prxi_block_mask *m, char **text, size_t *t
 
 static size_t put_sizes(char *to, const char *name, const int32_t *start, int n)
 {
-    size_t at = (size_t)sprintf(to, ", \"%s\": [", name);
+    size_t at = (size_t)snprintf(to, 32, ", \"%s\": [", name);
     for (int i = 0; i < n; i++)
-        at += (size_t)sprintf(to + at, i ? ", %d" : "%d", start[i + 1] - start[i]);
+        at += (size_t)snprintf(to + at, 16, i ? ", %d" : "%d", start[i + 1] - start[i]);
     to[at++] = ']';
     return at;
 }
@@ -266,9 +266,9 @@ int prxi_list_json(prxi_ctx *c, const prxi_block_list *b, int head, char **text,
                                  prxi_list_density(b, head), (long long)(rp[nq] - rp[0]));
     at += put_sizes(out + at, "q_sizes", b->q_start + t * (nq + 1), b->nq);
     at += put_sizes(out + at, "k_sizes", b->k_start + t * (nk + 1), b->nk);
-    at += (size_t)sprintf(out + at, ", \"mask\": [");
+    at += (size_t)snprintf(out + at, 32, ", \"mask\": [");
     for (size_t i = 0; i < nq; i++) {
-        at += (size_t)sprintf(out + at, i ? ",\n\"" : "\n\"");
+        at += (size_t)snprintf(out + at, 8, i ? ",\n\"" : "\n\"");
         memset(out + at, '0', nk);
         for (int64_t x = rp[i]; x < rp[i + 1]; x++)
             out[at + (size_t)b->cols[x]] = '1';
