@@ -35,8 +35,20 @@ uint32_t prxi_cpu_detect(void)
     }
     return isa;
 }
+
+int prxi_cpu_fast_bf16_dot(void)
+{
+    unsigned a, b, c, d;
+    return (prxi_cpu_detect() & PRXI_ISA_AVX512_BF16) && __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx &&
+           c == signature_AMD_ecx && d == signature_AMD_edx;
+}
 #else
 uint32_t prxi_cpu_detect(void)
+{
+    return 0;
+}
+
+int prxi_cpu_fast_bf16_dot(void)
 {
     return 0;
 }

@@ -96,20 +96,22 @@ static int pack(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d)
     return PRX_OK;
 }
 
-/* PRX_OK with l->dnn set or left NULL. */
+/* Where bf16 products run at their full rate, in AMX tiles or in AMD's dot products, oneDNN's are faster than widening. PRX_OK with
+ * l->dnn set or left NULL. */
 static int open_dnn(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d, prxi_gemm_with with)
 {
     const int wanted = with == PRXI_GEMM_ONEDNN;
-    const int amx = with == PRXI_GEMM_AUTO && d->compute == PRXI_BF16 && (d->isa & PRXI_ISA_AVX512_BF16) &&
-                    prxi_dnn_amx();
-    if (d->isa == 0 || (!wanted && !amx))
+    const int dot = prxi_cpu_fast_bf16_dot();
+    const int pays = with == PRXI_GEMM_AUTO && d->compute == PRXI_BF16 && (d->isa & PRXI_ISA_AVX512_BF16) &&
+                     (dot || prxi_dnn_amx());
+    if (d->isa == 0 || (!wanted && !pays))
         return PRX_OK;
     prxi_dnn_desc desc = { .linear = d, .threads = 1 };
     memcpy(desc.tiles, dnn_tiles, sizeof dnn_tiles);
     const int ret = prxi_dnn_open(c, &l->dnn, &desc);
     if (ret == PRX_ENOTSUP)
         return wanted ? prxi_fail(c, ret, "linear: oneDNN has no such product on this processor") : PRX_OK;
-    if (l->dnn && !wanted && !strstr(prxi_dnn_name(l->dnn), "amx"))
+    if (l->dnn && !wanted && !dot && !strstr(prxi_dnn_name(l->dnn), "amx"))
         prxi_dnn_close(c, &l->dnn);         /* the system refused the tile registers */
     return ret;
 }
