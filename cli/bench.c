@@ -7,7 +7,7 @@
 #include "show.h"
 
 static const cli_option options[] = {
-    { NULL, 0, "set", "KEY=VALUE", NULL, NULL, "an option of the benchmark; may be repeated" },
+    { NULL, 0, "set", "KEY=VALUE", NULL, NULL, "option of step and decode, as width=512; may be repeated" },
     { NULL, 0, "json", "FILE", NULL, NULL, "write the rows as JSON (-: standard output)" },
     CLI_ENGINE_OPTIONS,
     CLI_END_OPTIONS,

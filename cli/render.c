@@ -25,7 +25,7 @@ static const cli_option options[] = {
     { NULL, 'f', "frames", "N", "frames", NULL, "frames; 4k + 1 for Wan models" },
     { NULL, 0, "fps", "N", "fps", NULL, "frames per second" },
     { "Sampling", 's', "steps", "N", "steps", NULL, "denoising steps" },
-    { NULL, 'g', "guidance", "X", "guidance", NULL, "classifier-free guidance; 1 runs the prompt alone: half the work" },
+    { NULL, 'g', "guidance", "X", "guidance", NULL, "classifier-free guidance; 1 runs the prompt alone" },
     { NULL, 0, "guidance-2", "X", "guidance_2", NULL, "guidance of the low-noise expert (that of the other)" },
     { NULL, 0, "shift", "X", "shift", NULL, "flow shift of the sigmas" },
     { NULL, 0, "scheduler", "NAME", "scheduler", NULL, "unipc, euler, dpmpp (the model's own)" },

@@ -1,5 +1,5 @@
-/* Praxino inside a C program: one model, two jobs. The first writes a file and hands over its frames as they are decoded;
- * the second is cancelled from another thread.
+/* Praxino inside a C program: one model, two jobs. The first writes a file and hands over its frames as they are
+ * decoded; the second is cancelled from another thread.
  *
  *     cc embed.c $(pkg-config --cflags --libs praxino) -lpthread -o embed
  *     ./embed models/tiny "a red ball bounces on a blue floor" ball.mp4 [KEY=VALUE ...] */

@@ -2,7 +2,8 @@
 # Signals: exit code 130, no file, no temporary file; a saved state goes on to the same video.
 . "$PRX_SOURCE/tests/cli/lib.sh"
 cd "$tmp" || exit 1
-long="-m $model --frames 5 --width $size --height $size --seed 7 --threads 2 --dtype f32 --progress none"
+# large enough that a hundred steps take seconds: the signal has to arrive in between
+long="-m $model --frames 33 --width 128 --height 128 --seed 7 --threads 2 --dtype f32 --progress none"
 
 # interrupt SIGNAL STEPS ARGS: sends the signal when two steps are done. The exit code is in $code.
 interrupt() {
@@ -33,21 +34,20 @@ interrupt INT 1000 -o kept.mp4
 check "an old file is untouched" grep -q '^old$' kept.mp4
 check "and alone" test "$(find . -name 'kept*' | wc -l)" = 1
 
-# shellcheck disable=SC2086
-expect 0 "without a break" "$PRAXINO" render "a red ball" $long --steps 12 -o whole.y4m
 for scheduler in unipc dpmpp; do
     # shellcheck disable=SC2086
-    expect 0 "$scheduler without a break" "$PRAXINO" render "a red ball" $long --steps 40 --scheduler $scheduler -o whole.y4m
+    expect 0 "$scheduler without a break" "$PRAXINO" render "a red ball" $long --steps 100 --scheduler $scheduler \
+        -o whole.y4m
     rm -f state
-    interrupt INT 40 --scheduler $scheduler -o cut.y4m --save-state state --save-every 1
+    interrupt INT 100 --scheduler $scheduler -o cut.y4m --save-state state --save-every 1
     check "$scheduler was interrupted in time: $code" test $code = 130
     check "$scheduler left a state" test -s state
     # shellcheck disable=SC2086
-    expect 0 "$scheduler resumed" "$PRAXINO" render "a red ball" $long --steps 40 --scheduler $scheduler -o cut.y4m \
+    expect 0 "$scheduler resumed" "$PRAXINO" render "a red ball" $long --steps 100 --scheduler $scheduler -o cut.y4m \
         --resume state
     check "$scheduler: the same video" cmp whole.y4m cut.y4m
 done
 # shellcheck disable=SC2086
-expect 2 "a state of other settings" "$PRAXINO" render "a red ball" $long --steps 41 -o cut2.y4m --resume state
+expect 2 "a state of other settings" "$PRAXINO" render "a red ball" $long --steps 101 -o cut2.y4m --resume state
 absent cut2.y4m
 finish

@@ -71,7 +71,7 @@ static int configure(prx_job *j, int policies)
     return err;
 }
 
-/* One job from opening the engine to closing it. text gets the message of what failed; *complete: the run was through. */
+/* One job from opening the engine to closing it. text gets what failed; *complete: the run was through. */
 static int whole_job(faults *f, int policies, int *complete, char *text, size_t n)
 {
     const prx_allocator allocator = { fault_alloc, fault_free, f };
