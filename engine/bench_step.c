@@ -121,7 +121,7 @@ static int time_steps(prxi_ctx *c, prxi_stream *s, const settings *z, prxi_dit_r
     prxi_rng_seed(&rng, 0);
     prxi_rng_normal(&rng, x, n);
     prxi_cache_report reports[PRXI_BRANCHES];
-    const prxi_dit_hooks hooks = { prxi_attn_policy_find("dense"), NULL, NULL, NULL, reports, NULL };
+    const prxi_dit_hooks hooks = { prxi_attn_policy_find("dense"), NULL, NULL, NULL, reports, NULL, NULL };
     float *const v[PRXI_BRANCHES] = { x + n, x + 2 * n };
     for (int i = -1; i < z->repeats && !prxi_stream_error(s); i++) {
         const prxi_step st = { .index = 0, .steps = 1, .sigma = 1, .timestep = 999 };

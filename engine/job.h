@@ -89,6 +89,7 @@ struct prx_job {
     float *latents, *v[PRXI_BRANCHES];
     prxi_step_stat *stats;                 /* [steps] */
     double *density;                       /* [steps][branches][layers] */
+    prxi_attn_probe *probes;               /* the same; NaN where nothing was measured */
     const prxi_vae *vae;
     prxi_decoder *decoder;
     int latent_frame, frame;

@@ -91,9 +91,13 @@ static int alloc_latents(prx_job *j)
     j->stats = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, steps, sizeof *j->stats);
     j->density = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, steps * (size_t)j->branches,
                              (size_t)j->model->dit_cfg[0].layers * sizeof *j->density);
-    for (size_t i = 0; j->density && i < steps * (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers; i++)
+    j->probes = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, steps * (size_t)j->branches,
+                            (size_t)j->model->dit_cfg[0].layers * sizeof *j->probes);
+    for (size_t i = 0; j->density && j->probes && i < steps * (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers; i++) {
         j->density[i] = NAN;        /* attention has not run */
-    if (!j->latents || !j->v[0] || (j->branches == 2 && !j->v[1]) || !j->stats || !j->density)
+        j->probes[i] = (prxi_attn_probe) { NAN, NAN };
+    }
+    if (!j->latents || !j->v[0] || (j->branches == 2 && !j->v[1]) || !j->stats || !j->density || !j->probes)
         return prxi_fail_nomem(&j->ctx, "latents", 3 * bytes);
     return PRX_OK;
 }
@@ -192,8 +196,9 @@ static int check_finite(prx_job *j, const float *x, const char *what)
 
 static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
 {
-    double *density = j->density + (size_t)j->step * (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers;
-    const prxi_dit_hooks hooks = { j->attn, j->attn_priv, j->cache, j->cache_priv, stat->reports, density };
+    const size_t first = (size_t)j->step * (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers;
+    const prxi_dit_hooks hooks = { j->attn,       j->attn_priv,       j->cache, j->cache_priv,
+                                   stat->reports, j->density + first, j->probes + first };
     prxi_dit_forward(&j->stream, j->dit_run, st, j->latents, &hooks, j->v);
     int err = prxi_stream_error(&j->stream);
     if (err < 0 || (err = check_cancel(j)) < 0)
@@ -327,6 +332,7 @@ void prxi_run_close(prx_job *j)
     prxi_free(j->ctx.mem, j->latents);
     prxi_free(j->ctx.mem, j->stats);
     prxi_free(j->ctx.mem, j->density);
+    prxi_free(j->ctx.mem, j->probes);
     prxi_free(j->ctx.mem, j->rgb);
     prxi_free(j->ctx.mem, j->rgb8);
 }

@@ -84,6 +84,23 @@ static double mean_density(const prx_job *j, int step, int branch, cJSON *layers
     return count ? sum / count : NAN;
 }
 
+/* Recall and output error of the layers that were probed (--set attention.probe=true). */
+static void add_probes(const prx_job *j, int step, int branch, cJSON *o)
+{
+    const int n = j->model->dit_cfg[0].layers;
+    const prxi_attn_probe *row = j->probes + ((size_t)step * (size_t)j->branches + (size_t)branch) * (size_t)n;
+    cJSON *recall = NULL, *error = NULL;
+    for (int l = 0; l < n; l++)
+        if (isfinite(row[l].recall) && !recall) {
+            recall = cJSON_AddArrayToObject(o, "attention_recall_layers");
+            error = cJSON_AddArrayToObject(o, "attention_error_layers");
+        }
+    for (int l = 0; recall && l < n; l++) {
+        cJSON_AddItemToArray(recall, isfinite(row[l].recall) ? cJSON_CreateNumber(row[l].recall) : cJSON_CreateNull());
+        cJSON_AddItemToArray(error, isfinite(row[l].error) ? cJSON_CreateNumber(row[l].error) : cJSON_CreateNull());
+    }
+}
+
 static cJSON *branch_json(const prx_job *j, int step, int branch)
 {
     const prxi_cache_report *r = &j->stats[step].reports[branch];
@@ -97,6 +114,7 @@ static cJSON *branch_json(const prx_job *j, int step, int branch)
     add_number_or_null(o, "attention_density", mean_density(j, step, branch, layers));
     if (layers)
         cJSON_AddItemToObject(o, "attention_density_layers", layers);
+    add_probes(j, step, branch, o);
     return o;
 }
 

@@ -163,6 +163,8 @@ static void self_attention(const forward *f, const group *g, int layer)
             d->k->attn.dense[d->dtype](f->s, &call.args);
         if (f->h->density)
             f->h->density[branch * d->cfg.layers + layer] = density;
+        if (f->h->probes && f->h->attn->probe)
+            f->h->attn->probe(f->h->attn_priv, &f->h->probes[branch * d->cfg.layers + layer]);
     }
 }
 

@@ -41,7 +41,8 @@ typedef struct prxi_dit_hooks {
     const prxi_cache_policy *cache;
     void *cache_priv;
     prxi_cache_report *reports;            /* [branches] */
-    double *density;                       /* [branches][layers]; NaN where attention did not run */
+    double *density;                       /* [branches][layers]; NaN where attention did not run; may be NULL */
+    prxi_attn_probe *probes;               /* the same of recall and error, when the policy measures them; may be NULL */
 } prxi_dit_hooks;
 
 /* v[b] (f32 [out_channels, T, H, W]) = model(latents f32 [in_channels, T, H, W], step->timestep, text of branch b), for all branches;
