@@ -113,7 +113,8 @@ PRX_API const char *prx_engine_last_error(const prx_engine *e)
 
 PRX_API void prx_text_free(prx_engine *e, char *text)
 {
-    prxi_free(&e->mem, text);
+    if (e && text)
+        prxi_free(&e->mem, text);
 }
 
 int prxi_json_text(prxi_ctx *c, cJSON *tree, char **out)
