@@ -82,17 +82,20 @@ def tokenizer(folder):
 
 
 # ------------------------------------------------------------------------------------------------------ latents
-def load_vae(out):
+def load_vae(out, start=None):
+    if start:
+        vae = AutoencoderKLWan.from_pretrained(start, subfolder="vae", torch_dtype=torch.float32)
+        return train_vae.whole_clip(vae.eval().requires_grad_(False))
     ck = torch.load(os.path.join(out, "vae.pt"), map_location="cpu")
     vae = AutoencoderKLWan(**train_vae.CONFIG)
     vae.load_state_dict(ck["vae"])
     return train_vae.whole_clip(vae.eval().requires_grad_(False))
 
 
-def prepare(out, count, first_frames, threads):
+def prepare(out, count, first_frames, threads, start):
     """Latents (not normalised) as float16, seeds 0..count-1; the file grows, `ready` says how far it is valid."""
     torch.set_num_threads(threads)
-    vae = load_vae(out)
+    vae = load_vae(out, start)
     name = os.path.join(out, "images" if first_frames else "latents")
     t = 1 if first_frames else LT
     offset = 50_000_000 if first_frames else 0
@@ -271,7 +274,7 @@ def main():
     p.add_argument("--decay", type=float, default=0.3, help="the last part of the run in which the rate falls to 0")
     p.add_argument("--ema", type=float, default=0.998)
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--compile", action="store_true")
+    p.add_argument("--bf16", action="store_true", help="autocast; float32 is faster at this width on the CPUs tried")
     p.add_argument("--steps", type=int, default=0, help="leave after this many steps (timing)")
     a = p.parse_args()
     os.makedirs(a.out, exist_ok=True)
@@ -279,16 +282,19 @@ def main():
     if a.tokenizer:
         return make_tokenizer(folder, a.vocab)
     if a.prepare:
-        return prepare(a.out, a.prepare, a.images, a.threads)
+        return prepare(a.out, a.prepare, a.images, a.threads, a.start_from)
     torch.set_num_threads(a.threads)
     seed = int(time.time())
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    tok = tokenizer(folder)
+    tok = tokenizer(os.path.join(a.start_from, "tokenizer") if a.start_from else folder)
     videos, images = Store(a.out, False), Store(a.out, True)
     while images.refresh() < 1000 or videos.refresh() < 64:
         time.sleep(5)
     stat = os.path.join(a.out, "latents_stats.npy")
+    if a.start_from and not os.path.exists(stat):  # published weights know their own scale
+        cfg = AutoencoderKLWan.load_config(a.start_from, subfolder="vae")
+        np.save(stat, np.array([cfg["latents_mean"], cfg["latents_std"]]))
     if not os.path.exists(stat):
         v = torch.from_numpy(np.array(videos.map[:256])).float()
         np.save(stat, np.stack([v.mean((0, 2, 3, 4)).numpy(), v.std((0, 2, 3, 4)).numpy()]))
@@ -315,7 +321,6 @@ def main():
         adam.load_state_dict(ck["adam"])
         muon.state = ck["muon"]
     tables = {t: rope_tables(dit, t, LH // P, LH // P) for t in (1, 3, 5, 9)}
-    fwd = torch.compile(forward, dynamic=False) if a.compile else forward
     begin, last, saved = time.time(), time.time(), time.time()
     base, total = spent, a.minutes * 60
     hist = {}
@@ -334,9 +339,9 @@ def main():
         noise = torch.randn_like(x0)
         s = sig.view(-1, 1, 1, 1, 1)
         xt = (1 - s) * x0 + s * noise
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=a.bf16):
             rows, bias = context(text, ids, lens)
-            v = fwd(dit, xt, sig * 1000, rows, bias, *tables[t])
+            v = forward(dit, xt, sig * 1000, rows, bias, *tables[t])
         err = (v.float() - (noise - x0)).square().mean((1, 2, 3, 4))
         loss = err.mean()
         adam.zero_grad(set_to_none=True)
