@@ -286,21 +286,6 @@ static int cancelled(const bench *b)
     return b->s->cancel && atomic_load(b->s->cancel);
 }
 
-/* "key=value,key=value". */
-static int parse(prxi_ctx *c, const char *text, settings *out)
-{
-    char key[64], value[64];
-    int err = prxi_option_defaults(c, options, out);
-    while (err == PRX_OK && text && *text) {
-        const size_t n = strcspn(text, ",");
-        if (sscanf(text, "%63[^=,]=%63[^,]", key, value) != 2)
-            return prxi_fail(c, PRX_EINVAL, "bench attention: '%.60s': key=value expected", text);
-        err = prxi_option_set(c, options, out, "", key, value);
-        text += n + (text[n] == ',');
-    }
-    return err;
-}
-
 static int wants(const bench *b, int what)
 {
     return b->set.only == ALL || b->set.only == what;
@@ -342,7 +327,7 @@ static int bench_dim(bench *b, int d, cJSON *rows)
 int prxi_bench_attention(prxi_ctx *c, prxi_stream *s, uint32_t isa, const char *text, cJSON *rows)
 {
     bench b = { .c = c, .s = s, .type = PRXI_BF16 };
-    int err = parse(c, text, &b.set);
+    int err = prxi_option_parse(c, options, &b.set, "", text);
     if (err != PRX_OK)
         return err;
     b.runs = (int)b.set.repeats;

@@ -30,21 +30,6 @@ static const prxi_option options[] = {
     { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
 };
 
-/* "key=value,key=value". */
-static int parse(prxi_ctx *c, const char *text, settings *out)
-{
-    char key[64], value[64];
-    int err = prxi_option_defaults(c, options, out);
-    while (err == PRX_OK && text && *text) {
-        const size_t n = strcspn(text, ",");
-        if (sscanf(text, "%63[^=,]=%63[^,]", key, value) != 2)
-            return prxi_fail(c, PRX_EINVAL, "bench: '%.60s': key=value expected", text);
-        err = prxi_option_set(c, options, out, "", key, value);
-        text += n + (text[n] == ',');
-    }
-    return err;
-}
-
 static double median(double *t, int n)
 {
     for (int i = 1; i < n; i++)
@@ -229,7 +214,7 @@ int prxi_bench_step(prx_engine *e, prxi_stream *s, const char *text, int decode,
     settings z;
     double t[100], workspace = 0;
     char dir[] = "/tmp/praxino-bench-XXXXXX", shape[96];
-    int err = parse(&e->ctx, text, &z);
+    int err = prxi_option_parse(&e->ctx, options, &z, "", text);
     if (err < 0)
         return err;
     if (!mkdtemp(dir))

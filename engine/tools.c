@@ -9,27 +9,6 @@
 #include "engine/core/option.h"
 #include "video_io/video.h"
 
-/* "key=value,key=value" into an option table. */
-static int set_all(prxi_ctx *c, const prxi_option *options, void *priv, const char *prefix, const char *text)
-{
-    char key[128], value[PRXI_OPT_STRING_MAX];
-    int err = prxi_option_defaults(c, options, priv);
-    while (err == PRX_OK && text && *text) {
-        const size_t n = strcspn(text, ",\n");
-        const char *eq = memchr(text, '=', n);
-        const size_t k = eq ? (size_t)(eq - text) : 0, v = eq ? n - k - 1 : 0;
-        if (!eq || k >= sizeof key || v >= sizeof value)
-            return prxi_fail(c, PRX_EINVAL, "'%.60s': key=value expected", text);
-        memcpy(key, text, k);
-        key[k] = '\0';
-        memcpy(value, eq + 1, v);
-        value[v] = '\0';
-        err = prxi_option_set(c, options, priv, prefix, key, value);
-        text += n + (text[n] != '\0');
-    }
-    return err;
-}
-
 /* ---- mask ---- */
 
 typedef struct mask_settings {
@@ -93,7 +72,7 @@ PRX_API int prx_mask_radial(prx_engine *e, const char *settings, const char *png
     prxi_clear(c);
     *json = NULL;
     memset(&m, 0, sizeof m);
-    int err = set_all(c, mask_options, &z, "", settings);
+    int err = prxi_option_parse(c, mask_options, &z, "", settings);
     if (err < 0)
         return err;
     const prxi_radial r = { .frames = (int)z.frames, .tokens_per_frame = z.tokens_per_frame, .text_tokens = z.text_tokens,
@@ -335,7 +314,7 @@ PRX_API int prx_replay(prx_engine *e, const char *cache, const char *settings, c
     if (err < 0)
         return err;
     void *priv = prxi_calloc(c->mem, PRXI_MEM_MISC, 1, p->priv_size);
-    err = priv ? set_all(c, p->options, priv, "cache.", settings) : prxi_fail_nomem(c, cache, p->priv_size);
+    err = priv ? prxi_option_parse(c, p->options, priv, "cache.", settings) : prxi_fail_nomem(c, cache, p->priv_size);
     if (err == PRX_OK)
         err = read_trace(c, &t);
     if (err == PRX_OK)

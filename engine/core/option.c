@@ -298,6 +298,26 @@ int prxi_option_defaults(prxi_ctx *c, const prxi_option *table, void *priv)
     return PRX_OK;
 }
 
+int prxi_option_parse(prxi_ctx *c, const prxi_option *table, void *priv, const char *prefix, const char *text)
+{
+    char key[128], value[PRXI_OPT_STRING_MAX];
+    int err = prxi_option_defaults(c, table, priv);
+    while (err == PRX_OK && text && *text) {
+        const size_t n = strcspn(text, ",\n");
+        const char *eq = memchr(text, '=', n);
+        const size_t k = eq ? (size_t)(eq - text) : 0, v = eq ? n - k - 1 : 0;
+        if (!eq || k >= sizeof key || v >= sizeof value)
+            return prxi_fail(c, PRX_EINVAL, "'%.60s': key=value expected", text);
+        memcpy(key, text, k);
+        key[k] = '\0';
+        memcpy(value, eq + 1, v);
+        value[v] = '\0';
+        err = prxi_option_set(c, table, priv, prefix, key, value);
+        text += n + (text[n] != '\0');
+    }
+    return err;
+}
+
 static int get_choice(const prxi_option *o, int index, char *buf, size_t n)
 {
     const char *p = o->choices;
