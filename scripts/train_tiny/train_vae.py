@@ -107,7 +107,7 @@ def decode(vae, z):
 class Data:
     """Random crops of random clips. A pool of crops decorrelates them: a batch from one clip teaches one colour."""
 
-    def __init__(self, seed, frames, crop, pool=1600):
+    def __init__(self, seed, frames, crop, pool=600):
         self.seed, self.frames, self.crop = seed, frames, crop
         self.pool = np.empty((pool, 3, frames, crop, crop), np.uint8)
         self.rng = np.random.default_rng(seed)
@@ -146,7 +146,7 @@ def diffs(x):
 def psnr(vae, n=3):
     vals = []
     for s in range(n):
-        x = torch.from_numpy(clips.draw(clips.spec_from_seed(9_000_000 + s)).transpose(3, 0, 1, 2)[:, :17].copy())[None].float()
+        x = torch.from_numpy(clips.draw(clips.spec_from_seed(9_000_000 + s)).transpose(3, 0, 1, 2)[:, :].copy())[None].float()
         x = x / 127.5 - 1
         y = decode(vae, encode(vae, x)[0].clone()).clamp(-1, 1)
         vals.append(float(-10 * torch.log10(((x - y) / 2).square().mean())))
@@ -162,7 +162,8 @@ def main():
     p.add_argument("--freeze-encoder", action="store_true")
     p.add_argument("--lr", type=float, default=1e-2)
     p.add_argument("--batch", type=int, default=5)
-    p.add_argument("--frames", type=int, default=9)
+    p.add_argument("--frames", type=int, default=9,
+                   help="longest crop; finish with 33: what a network saw only near a clip's start drifts later on")
     p.add_argument("--crop", type=int, default=64)
     p.add_argument("--images", type=float, default=0.3, help="part of the run spent on single frames, at its start")
     p.add_argument("--noise", type=float, default=0.1, help="noise on latents before decoding, in units of their std")
@@ -221,8 +222,8 @@ def main():
         lr = a.lr * min(1, (step + 1) / 30) * min(1, max(0.02, 1.35 * (1 - frac)))
         opt.param_groups[0]["lr"] = muon.lr = float(lr)
         opt.param_groups[0]["lr"] *= 2
-        f = 1 if frac < a.images else int(data.rng.choice([1, 5, 9], p=[0.2, 0.3, 0.5]))
-        x = data.batch(max(1, int(a.batch * min(4, 9 / f))), f)
+        f = 1 if frac < a.images else int(data.rng.choice([1, (a.frames // 8) * 4 + 1, a.frames], p=[0.1, 0.3, 0.6]))
+        x = data.batch(max(1, int(a.batch * min(4, a.frames / f))), f)
         with torch.autocast("cpu", torch.bfloat16, enabled=a.bf16):
             mean, logvar = encode(vae, x)
             logvar = logvar.clamp(-20, 5)
