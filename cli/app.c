@@ -212,3 +212,22 @@ int cli_read_text(const char *option, const char *path, size_t max, char **text,
     *len = n;
     return 0;
 }
+
+char *cli_join_sets(const cli_args *a, const char *prefix, char separator)
+{
+    const size_t skip = strlen(prefix);
+    size_t n = 1;
+    for (int i = 0; i < a->n_sets; i++)
+        n += strlen(a->sets[i]) + 1;
+    char *text = malloc(n), *p = text;
+    for (int i = 0; text && i < a->n_sets; i++) {
+        const char *pair = a->sets[i] + (strncmp(a->sets[i], prefix, skip) == 0 ? skip : 0);
+        const size_t len = strlen(pair);
+        memcpy(p, pair, len);
+        p += len;
+        *p++ = separator;
+    }
+    if (text)
+        *p = '\0';
+    return text;
+}

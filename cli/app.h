@@ -25,6 +25,10 @@ int cli_open_engine(prx_engine **e, const cli_args *a);
  * $PRAXINO_DATA, beside the program, or where it was installed. 1 if found. */
 int cli_find_data(const char *name, char *path, size_t n);
 
+/* The --set pairs in one text, each followed by `separator`, without `prefix` where a pair begins with it; to be freed, NULL when
+ * memory ran out. */
+char *cli_join_sets(const cli_args *a, const char *prefix, char separator);
+
 /* 0 if path can be created or replaced, else an exit code after a message that begins with option. */
 int cli_check_writable(const char *option, const char *path);
 /* Writes text and a newline to path through a temporary file and a rename; "-" is stdout. 0 or an exit code. */

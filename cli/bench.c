@@ -13,21 +13,6 @@ static const cli_option options[] = {
     CLI_END_OPTIONS,
 };
 
-/* "a=1,b=2" to be freed, NULL when memory ran out. */
-static char *join_sets(const cli_args *a)
-{
-    size_t n = 1;
-    for (int i = 0; i < a->n_sets; i++)
-        n += strlen(a->sets[i]) + 1;
-    char *text = calloc(n, 1);
-    for (int i = 0; text && i < a->n_sets; i++) {
-        if (i)
-            strcat(text, ",");
-        strcat(text, a->sets[i]);
-    }
-    return text;
-}
-
 static int run(const cli_args *a)
 {
     const char *json = cli_value(a, "json");
@@ -37,7 +22,7 @@ static int run(const cli_args *a)
     int code = json ? cli_check_writable("--json", json) : 0;
     if (code)
         return code;
-    char *sets = join_sets(a);
+    char *sets = cli_join_sets(a, "", ',');
     if (!sets)
         return cli_error(3, "bench: out of memory");
     code = cli_open_engine(&e, a);

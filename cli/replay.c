@@ -14,25 +14,11 @@ static const cli_option options[] = {
     CLI_END_OPTIONS,
 };
 
-/* "cache.a=1" and "b=2" become "a=1,b=2"; to be freed. */
-static char *join_sets(const cli_args *a)
-{
-    size_t n = 1;
-    for (int i = 0; i < a->n_sets; i++)
-        n += strlen(a->sets[i]) + 1;
-    char *text = calloc(n, 1);
-    for (int i = 0; text && i < a->n_sets; i++) {
-        strcat(text, i ? "\n" : "");
-        strcat(text, a->sets[i] + (strncmp(a->sets[i], "cache.", 6) == 0 ? 6 : 0));
-    }
-    return text;
-}
-
 static int run(const cli_args *a)
 {
     const char *json = cli_value(a, "json"), *cache = cli_value(a, "cache");
     prx_engine *e = NULL;
-    char *text = NULL, *sets = join_sets(a);
+    char *text = NULL, *sets = cli_join_sets(a, "cache.", '\n');
     if (!sets)
         return cli_error(3, "replay: out of memory");
     int code = json ? cli_check_writable("--json", json) : 0;

@@ -301,9 +301,10 @@ int prxi_option_defaults(prxi_ctx *c, const prxi_option *table, void *priv)
 int prxi_option_parse(prxi_ctx *c, const prxi_option *table, void *priv, const char *prefix, const char *text)
 {
     char key[128], value[PRXI_OPT_STRING_MAX];
+    const char *separator = text && strchr(text, '\n') ? "\n" : ",";
     int err = prxi_option_defaults(c, table, priv);
     while (err == PRX_OK && text && *text) {
-        const size_t n = strcspn(text, ",\n");
+        const size_t n = strcspn(text, separator);
         const char *eq = memchr(text, '=', n);
         const size_t k = eq ? (size_t)(eq - text) : 0, v = eq ? n - k - 1 : 0;
         if (!eq || k >= sizeof key || v >= sizeof value)

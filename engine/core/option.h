@@ -30,7 +30,8 @@ int prxi_option_defaults(prxi_ctx *c, const prxi_option *table, void *priv);
 /* prefix ("cache.") is for messages. Unknown name or bad value: PRX_EINVAL with the range or the nearest name. */
 int prxi_option_set(prxi_ctx *c, const prxi_option *table, void *priv, const char *prefix,
                     const char *name, const char *value);
-/* Defaults, then "key=value,key=value" (a newline also separates; text NULL or "" sets nothing). */
+/* Defaults, then "key=value,key=value"; text NULL or "" sets nothing. With a newline in it, pairs end at newlines and a value may hold
+ * commas. */
 int prxi_option_parse(prxi_ctx *c, const prxi_option *table, void *priv, const char *prefix, const char *text);
 /* Text of the current value into buf; PRX_EINVAL if unknown. */
 int prxi_option_get(const prxi_option *table, const void *priv, const char *name, char *buf, size_t n);

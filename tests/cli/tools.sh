@@ -29,6 +29,9 @@ printf '{"steps": 6, "branches": ["cond"], "probes": [[[1], [1.01], [1.02], [1.0
 expect 0 "replay" "$PRAXINO" replay "$tmp/trace.json" --set cache.residual_diff_threshold=0.05 \
     --set cache.max_warmup_steps=2 --json "$tmp/replay.json"
 check "its decisions" sh -c "tr -d ' \n\t' <'$tmp/replay.json' | grep -q '\[\[\"F\",\"F\",\"C\",\"C\",\"F\",\"C\"\]\]'"
+expect 0 "replay under bins" "$PRAXINO" replay "$tmp/trace.json" --set cache.steps_computation_mask=2,2,1,1 \
+    --set cache.steps_computation_policy=static --set cache.max_warmup_steps=0 --json "$tmp/bins.json"
+check "cached as the bins say" sh -c "tr -d ' \n\t' <'$tmp/bins.json' | grep -q '\[\[\"F\",\"F\",\"C\",\"C\",\"F\",\"C\"\]\]'"
 expect 2 "unknown setting" "$PRAXINO" replay "$tmp/trace.json" --set cache.threshhold=1
 printf '{"steps": 6, "branches": ["cond"], "probes": [[[1], [1, 2]]]}' >"$tmp/short.json"
 expect 2 "trace of another shape" "$PRAXINO" replay "$tmp/short.json"
