@@ -15,6 +15,7 @@ enum { PROMPT_MAX = 64 * 1024 };
 
 static const cli_option options[] = {
     { "Input", 'm', "model", "DIR", NULL, NULL, "model directory in diffusers layout (the built-in model)" },
+    { NULL, 0, "transformer", "FILE", NULL, NULL, "weights for the model's transformer: another fine-tune, either layout" },
     { NULL, 'n', "negative", "TEXT", "negative_prompt", NULL, "what the video should not show" },
     { NULL, 0, "prompt-file", "FILE", NULL, NULL, "read the prompt from a file (-: standard input)" },
     { NULL, 0, "config", "FILE", NULL, NULL, "preset: a JSON file, or a name of configs/presets; flags win" },
@@ -193,7 +194,10 @@ static int prepare(render *r)
         code = cli_open_engine(&r->engine, r->args);
     if (code)
         return code;
-    if ((err = prx_model_open(&r->model, r->engine, dir)) < 0 || (err = prx_job_open(&r->job, r->model)) < 0)
+    const char *weights = cli_value(r->args, "transformer");
+    if ((err = prx_model_open(&r->model, r->engine, dir)) < 0 ||
+        (weights && (err = prx_model_set(r->model, "transformer", weights)) < 0) ||
+        (err = prx_job_open(&r->job, r->model)) < 0)
         return cli_fail(err, prx_engine_last_error(r->engine));
     code = apply_settings(r);
     if (!code)

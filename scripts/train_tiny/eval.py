@@ -138,7 +138,7 @@ def classify_shape(masks, frames, spinning):
         best = {}
         for s, a, t in classify_shape.t:
             if not spinning and a not in (0,):
-                continue  # upright unless a turn was asked for: a diamond is not a square on its corner here
+                continue  # upright unless a turn was asked for
             d = float(np.abs(m - t).mean())
             best[s] = min(best.get(s, 9), d)
         for s, d in best.items():

@@ -17,7 +17,7 @@ import clips
 import train_dit
 import train_vae
 
-CHECKS = ["a red ball bounces on a blue floor", "", "A Violet plus sign, moving diagonally up left!", "Grüße  an <b>rød</b> kloden",
+CHECKS = ["a red ball bounces on a blue floor", "", "A Violet hoop, gliding to the left!", "Grüße  an <b>rød</b> kloden",
           "ball", "a video of a pink heart fading away on a lawn."]
 
 

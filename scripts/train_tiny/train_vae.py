@@ -7,6 +7,7 @@ that it forgives a small diffusion model. The published code works in chunks wit
 arithmetic over all frames at once (checked by --check), which trains several times faster.
 """
 import argparse
+import multiprocessing as mp
 import os
 import time
 import types
@@ -20,11 +21,16 @@ from diffusers.models.autoencoders import autoencoder_kl_wan as wan
 import clips
 from muon import Muon
 
-Z = 48
+Z = 16
 CONFIG = dict(base_dim=32, decoder_base_dim=32, z_dim=Z, dim_mult=[1, 2, 2], num_res_blocks=1, attn_scales=[],
               temperal_downsample=[True, True], dropout=0.0, latents_mean=[0.0] * Z, latents_std=[1.0] * Z,
               is_residual=True, in_channels=48, out_channels=48, patch_size=4, scale_factor_temporal=4,
               scale_factor_spatial=16)
+
+# Part of the run (its end) and how often crops of 1, 5, 9 and 33 frames come up in it. Single frames teach colour and
+# detail fastest; whole lengths must come too, for what a network saw only near a clip's start drifts later on.
+LENGTHS = [1, 5, 9, 33]
+STAGES = [(0.2, [1, 0, 0, 0]), (0.6, [0.1, 0.3, 0.6, 0]), (2, [0.1, 0.05, 0.25, 0.6])]
 
 
 def _resample_whole(self, x, feat_cache=None, feat_idx=None):
@@ -104,36 +110,46 @@ def decode(vae, z):
     return wan.unpatchify(vae.decoder(vae.post_quant_conv(z), first_chunk=True), CONFIG["patch_size"]).float()
 
 
+def draw_crops(queue, seed, frames, crop):
+    """Worker process: four crops [3,frames,crop,crop] of each clip, without end."""
+    os.nice(5)
+    rng, m, half = np.random.default_rng(seed), clips.SIZE - crop, crop // 2
+    while True:
+        spec = clips.spec_from_seed(1_000_000 + seed, pairs=0.4)
+        seed += 1
+        t0 = int(rng.integers(0, clips.FRAMES - frames + 1))
+        full = clips.draw(spec, t0 + frames, t0)
+        out = np.empty((4, 3, frames, crop, crop), np.uint8)
+        for k in range(4):  # crops follow the objects, the backdrop is easy
+            x, y = clips.state(spec["objects"][k % len(spec["objects"])], (t0 + rng.random() * frames) / 32)[:2]
+            cx, cy = (int(np.clip(v - half + rng.integers(-20, 21), 0, m)) for v in (x, y))
+            c = full[:, cy:cy + crop, cx:cx + crop]
+            out[k] = (c[:, :, ::-1] if rng.random() < 0.5 else c).transpose(3, 0, 1, 2)
+        queue.put(out)
+
+
 class Data:
     """Random crops of random clips. A pool of crops decorrelates them: a batch from one clip teaches one colour."""
 
-    def __init__(self, seed, frames, crop, pool=600):
-        self.seed, self.frames, self.crop = seed, frames, crop
+    def __init__(self, seed, frames, crop, pool=1200):
+        self.frames = frames
         self.pool = np.empty((pool, 3, frames, crop, crop), np.uint8)
         self.rng = np.random.default_rng(seed)
         self.filled = 0
+        self.queue = mp.Queue(16)
+        mp.Process(target=draw_crops, args=(self.queue, seed, frames, crop), daemon=True).start()
         while self.filled < 240:
-            self.add()
+            self.add(self.queue.get())
 
-    def add(self):
-        rng, m, half = self.rng, clips.SIZE - self.crop, self.crop // 2
-        spec = clips.spec_from_seed(1_000_000 + self.seed, pairs=0.4)
-        self.seed += 1
-        t0 = int(rng.integers(0, clips.FRAMES - self.frames + 1))
-        full = clips.draw(spec, t0 + self.frames, t0)
-        for k in range(4):  # crops follow the objects, the backdrop is easy
-            x, y = clips.state(spec["objects"][k % len(spec["objects"])], (t0 + self.frames / 2) / 32)[:2]
-            cx, cy = (int(np.clip(v - half + rng.integers(-20, 21), 0, m)) for v in (x, y))
-            c = full[:, cy:cy + self.crop, cx:cx + self.crop]
-            if rng.random() < 0.5:
-                c = c[:, :, ::-1]
-            slot = self.filled if self.filled < len(self.pool) else int(rng.integers(len(self.pool)))
+    def add(self, crops):
+        for c in crops:
+            slot = self.filled if self.filled < len(self.pool) else int(self.rng.integers(len(self.pool)))
             self.filled = max(self.filled, slot + 1)
-            self.pool[slot] = c.transpose(3, 0, 1, 2)
+            self.pool[slot] = c
 
     def batch(self, n, frames):
-        self.add()
-        self.add()
+        while not self.queue.empty():
+            self.add(self.queue.get())
         t = int(self.rng.integers(0, self.frames - frames + 1))
         return torch.from_numpy(self.pool[self.rng.integers(0, self.filled, n), :, t:t + frames]).float() / 127.5 - 1
 
@@ -162,10 +178,7 @@ def main():
     p.add_argument("--freeze-encoder", action="store_true")
     p.add_argument("--lr", type=float, default=1e-2)
     p.add_argument("--batch", type=int, default=5)
-    p.add_argument("--frames", type=int, default=9,
-                   help="longest crop; finish with 33: what a network saw only near a clip's start drifts later on")
     p.add_argument("--crop", type=int, default=64)
-    p.add_argument("--images", type=float, default=0.3, help="part of the run spent on single frames, at its start")
     p.add_argument("--noise", type=float, default=0.1, help="noise on latents before decoding, in units of their std")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--bf16", action="store_true", help="autocast; float32 is as fast at these channel counts")
@@ -210,7 +223,7 @@ def main():
     if opt_state and not a.freeze_encoder:
         opt.load_state_dict(opt_state[0])
         muon.state = opt_state[1]
-    data = Data(int(time.time()) % 10_000_000, a.frames, a.crop)
+    data = Data(int(time.time()) % 10_000_000, clips.FRAMES, a.crop)
     began, last, saved = time.time(), time.time(), time.time()
     total = a.minutes * 60
     stats = []
@@ -222,8 +235,8 @@ def main():
         lr = a.lr * min(1, (step + 1) / 30) * min(1, max(0.02, 1.35 * (1 - frac)))
         opt.param_groups[0]["lr"] = muon.lr = float(lr)
         opt.param_groups[0]["lr"] *= 2
-        f = 1 if frac < a.images else int(data.rng.choice([1, (a.frames // 8) * 4 + 1, a.frames], p=[0.1, 0.3, 0.6]))
-        x = data.batch(max(1, int(a.batch * min(4, a.frames / f))), f)
+        f = data.rng.choice(LENGTHS, p=next(p for end, p in STAGES if frac < end))
+        x = data.batch(max(2, round(a.batch * 9 / max(f, 3))), int(f))
         with torch.autocast("cpu", torch.bfloat16, enabled=a.bf16):
             mean, logvar = encode(vae, x)
             logvar = logvar.clamp(-20, 5)

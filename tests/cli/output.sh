@@ -68,6 +68,17 @@ code=0
 render -o y.mp4 --stats /dev/full >/dev/null 2>err || code=$?
 check "full stats: $code" test "$code" = 1 -o "$code" = 3
 mkdir small
+# other weights for the same model: equal ones give equal bytes, wrong ones are named
+cp "$model/transformer/diffusion_pytorch_model.safetensors" weights.safetensors
+expect 0 "own weights" "$PRAXINO" render "a red ball" $quick -o own.y4m
+expect 0 "the same from a file" "$PRAXINO" render "a red ball" $quick --transformer weights.safetensors -o other.y4m
+check "equal weights, equal frames" cmp own.y4m other.y4m
+expect 2 "no such weights" "$PRAXINO" render "a red ball" $quick --transformer none.safetensors -o none.y4m
+says "none.safetensors" "no such weights"
+expect 2 "weights of another part" "$PRAXINO" render "a red ball" $quick -o none.y4m \
+    --transformer "$model/vae/diffusion_pytorch_model.safetensors"
+check "nothing was written" test ! -e none.y4m
+
 if unshare -rm sh -c 'mount -t tmpfs -o size=16k none small' 2>/dev/null; then
     cat >full.sh <<'EOF'
 mount -t tmpfs -o size=16k none small || exit 99
