@@ -49,4 +49,20 @@ void golden_absolute(const float *a, const float *truth, size_t n, double out[2]
 const char *const *golden_isas(void);
 uint64_t golden_digest(const void *p, size_t n);
 
+/* A test program over all cases, or the one named. Here, for the counters of CHECK belong to the file that includes them. */
+static inline int golden_main(int argc, char **argv, void (*check)(const golden_case *))
+{
+    golden_begin();
+    for (int i = 0; golden_names[i]; i++) {
+        if (argc > 1 && strcmp(argv[1], golden_names[i]))
+            continue;
+        golden_case g;
+        golden_open(&g, golden_names[i]);
+        check(&g);
+        golden_close(&g);
+    }
+    CHECK(atomic_load(&golden_mem.total) == 0, "%zu bytes leaked", atomic_load(&golden_mem.total));
+    return TEST_END();
+}
+
 #endif

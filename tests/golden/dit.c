@@ -142,19 +142,14 @@ static void check(const golden_case *g, const char *isa, prxi_dtype dtype)
     free(v);
 }
 
+static void check_case(const golden_case *g)
+{
+    for (const char *const *isa = golden_isas(); *isa; isa++)
+        for (int dtype = PRXI_F32; dtype <= PRXI_BF16; dtype++)
+            check(g, *isa, (prxi_dtype)dtype);
+}
+
 int main(int argc, char **argv)
 {
-    golden_begin();
-    for (int i = 0; golden_names[i]; i++) {
-        if (argc > 1 && strcmp(argv[1], golden_names[i]))
-            continue;
-        golden_case g;
-        golden_open(&g, golden_names[i]);
-        for (const char *const *isa = golden_isas(); *isa; isa++)
-            for (int dtype = PRXI_F32; dtype <= PRXI_BF16; dtype++)
-                check(&g, *isa, (prxi_dtype)dtype);
-        golden_close(&g);
-    }
-    CHECK(atomic_load(&golden_mem.total) == 0, "%zu bytes leaked", atomic_load(&golden_mem.total));
-    return TEST_END();
+    return golden_main(argc, argv, check_case);
 }

@@ -98,15 +98,5 @@ static void check_case(const golden_case *g)
 
 int main(int argc, char **argv)
 {
-    golden_begin();
-    for (int i = 0; golden_names[i]; i++) {
-        if (argc > 1 && strcmp(argv[1], golden_names[i]))
-            continue;
-        golden_case g;
-        golden_open(&g, golden_names[i]);
-        check_case(&g);
-        golden_close(&g);
-    }
-    CHECK(atomic_load(&golden_mem.total) == 0, "%zu bytes leaked", atomic_load(&golden_mem.total));
-    return TEST_END();
+    return golden_main(argc, argv, check_case);
 }

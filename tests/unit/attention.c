@@ -1,5 +1,6 @@
 /* Around the kernels: merging partial results, the probe, maps as JSON, the registry, refused memory. */
 #include "tests/random.h"
+#include "tests/refuse.h"
 #include "tests/test.h"
 
 #include "attention/mask.h"
@@ -143,20 +144,6 @@ static void registry(void)
     for (const prxi_attn_policy *p; (p = prxi_attn_policy_at(n)); n++)
         CHECK(prxi_attn_policy_find(p->name) == p && p->help && p->options && p->plan && p->select && p->close, "%s", p->name);
     CHECK(n == 3 && !prxi_attn_policy_find("flash") && !prxi_attn_policy_at(-1), "%d policies", n);
-}
-
-static int countdown;
-
-static void *count_alloc(void *cookie, size_t n)
-{
-    (void)cookie;
-    return countdown-- > 0 ? malloc(n) : NULL;
-}
-
-static void count_free(void *cookie, void *p)
-{
-    (void)cookie;
-    free(p);
 }
 
 static void refused_memory(void)

@@ -1,6 +1,7 @@
 /* K-means: published runs iteration by iteration, ties, empty clusters, seeding, a double-precision oracle over random
  * cases on every rung, the same bytes for any thread count, refused memory. */
 #include "tests/random.h"
+#include "tests/refuse.h"
 #include "tests/test.h"
 
 #include "attention/kmeans.h"
@@ -265,20 +266,6 @@ static void tie(const prxi_attn_ops *ops)
     prxi_kmeans_run(&s, &km);
     CHECK(e[1] == 10, "the empty cluster takes the worst placed point, not %g", (double)e[1]);
     prxi_stream_close(&s);
-}
-
-static int countdown;
-
-static void *count_alloc(void *cookie, size_t n)
-{
-    (void)cookie;
-    return countdown-- > 0 ? malloc(n) : NULL;
-}
-
-static void count_free(void *cookie, void *p)
-{
-    (void)cookie;
-    free(p);
 }
 
 static void refused_memory(uint32_t isa)

@@ -1,6 +1,7 @@
 /* SVG2: published selections, permutation, block attention, text clusters, warm-up; properties over random cases; the
  * policy against dense attention, per-branch state, settings, refused memory. */
 #include "tests/random.h"
+#include "tests/refuse.h"
 #include "tests/test.h"
 
 #include "attention/attention.h"
@@ -472,20 +473,6 @@ static void settings(void)
     prxi_clear(&ctx);
     prxi_stream_close(&s);
     drop_rig(&ctx, &r);
-}
-
-static int countdown;
-
-static void *count_alloc(void *cookie, size_t n)
-{
-    (void)cookie;
-    return countdown-- > 0 ? malloc(n) : NULL;
-}
-
-static void count_free(void *cookie, void *p)
-{
-    (void)cookie;
-    free(p);
 }
 
 static void refused_memory(void)
