@@ -44,10 +44,11 @@ void prxi_mask_close(prxi_ctx *c, prxi_block_mask *m);
 
 /* Row-compressed form, the same for every head; one allocation, freed with prxi_free(list->q_start). */
 int prxi_mask_list(prxi_ctx *c, const prxi_block_mask *m, prxi_block_list *list);
-/* Row `row` as text of n digits and a NUL: "0110". */
-void prxi_mask_row(const prxi_block_mask *m, int row, char *text);
+/* A row of the mask on a grid of q_tile x k_tile tokens, the grid of the kernels that read it elsewhere (64 x 128 and 128 x 64 in
+ * SageAttention): a tile is kept when it touches a kept block. text: a digit a tile and a NUL. Returns the kept tiles. */
+int64_t prxi_mask_tile_row(const prxi_block_mask *m, int q_tile, int k_tile, int row, char *text);
 /* JSON of the file formats page, section 6: rows, cols, density, kept, mask. From prxi_alloc, *text_len without the NUL. */
-int prxi_mask_json(prxi_ctx *c, const prxi_block_mask *m, char **text, size_t *text_len);
+int prxi_mask_json(prxi_ctx *c, const prxi_block_mask *m, int q_tile, int k_tile, char **text, size_t *text_len);
 
 /* The same for one head of any block list, with "q_sizes" and "k_sizes", the tokens of its blocks. */
 int prxi_list_json(prxi_ctx *c, const prxi_block_list *b, int head, char **text, size_t *text_len);

@@ -71,7 +71,21 @@ static int resolve_warmup(radial *r, prxi_ctx *c, const prxi_attn_env *env, int 
     if (r->dense_layers > env->layers)
         return prxi_fail(c, PRX_EINVAL, "attention.dense_layers: %lld is more than the %d layers of this model",
                          (long long)r->dense_layers, env->layers);
+    if (r->dense_timesteps == env->steps || r->dense_layers == env->layers)
+        return prxi_fail(c, PRX_EINVAL, "attention: radial: %lld of %d steps and %lld of %d layers are dense: nothing is left for it; fewer, "
+                         "or --attention dense, expected", (long long)r->dense_timesteps, env->steps, (long long)r->dense_layers,
+                         env->layers);
     return PRX_OK;
+}
+
+/* A mask that keeps everything is dense attention in blocks: slower, and not what was asked for. */
+static int check_sparse(prxi_ctx *c, const prxi_block_mask *m, const prxi_radial *rule)
+{
+    if (m->kept < (int64_t)m->n * m->n)
+        return PRX_OK;
+    return prxi_fail(c, PRX_EINVAL, "attention: radial: its mask keeps all %d x %d blocks of %d frames of %lld tokens: a longer or larger "
+                     "clip, %s or --attention dense expected", m->n, m->n, rule->frames, (long long)rule->tokens_per_frame,
+                     rule->block == 128 ? "attention.block=64, a smaller attention.decay," : "a smaller attention.decay");
 }
 
 static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_attn_plan *plan)
@@ -84,8 +98,8 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
         return err;
     prxi_free(c->mem, r->storage);
     r->storage = NULL;
-    err = prxi_mask_list(c, &mask, &r->list);
-    if (err == PRX_OK) {
+    err = check_sparse(c, &mask, &rule);
+    if (err == PRX_OK && (err = prxi_mask_list(c, &mask, &r->list)) == PRX_OK) {
         r->storage = (void *)(uintptr_t)r->list.q_start;
         r->tokens = mask.tokens;
         r->ops = env->ops;
@@ -95,9 +109,8 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
                               * (1.0 - (double)r->dense_layers / (env->layers > 0 ? env->layers : 1));
         *plan = (prxi_attn_plan) { .density = 1.0 - sparse * (1.0 - mask.pair_density) };
         plan->bytes = (2 * (size_t)mask.n + 2 + (size_t)mask.kept) * sizeof(int32_t);
-        snprintf(plan->note, sizeof plan->note, "radial: mask of %d x %d blocks, density %.4f; dense: %lld steps, %lld layers%s",
-                 mask.n, mask.n, mask.pair_density, (long long)r->dense_timesteps, (long long)r->dense_layers,
-                 mask.kept == (int64_t)mask.n * mask.n ? "; the clip is too short: the mask keeps every block" : "");
+        snprintf(plan->note, sizeof plan->note, "radial: mask of %d x %d blocks, density %.4f; dense: %lld steps, %lld layers",
+                 mask.n, mask.n, mask.pair_density, (long long)r->dense_timesteps, (long long)r->dense_layers);
     }
     prxi_mask_close(c, &mask);
     return err;

@@ -2,7 +2,6 @@
  * Upstream decides by counting, per block, the columns that hold any kept row and those where more than a third of the
  * rows are kept, and keeps the block when the second are more than 0.6 of the first (attention.md 2.2). */
 #include <math.h>
-#include <stdio.h>
 
 #include "attention/mask.h"
 
@@ -214,70 +213,6 @@ int prxi_mask_list(prxi_ctx *c, const prxi_block_mask *m, prxi_block_list *list)
     }
     *list = (prxi_block_list) { .nq = m->n, .nk = m->n, .q_start = start, .k_start = start, .row_ptr = row,
                                 .cols = cols };
-    return PRX_OK;
-}
-
-void prxi_mask_row(const prxi_block_mask *m, int row, char *text)
-{
-    for (int j = 0; j < m->n; j++)
-        text[j] = prxi_mask_get(m, row, j) ? '1' : '0';
-    text[m->n] = '\0';
-}
-
-int prxi_mask_json(prxi_ctx *c, const prxi_block_mask *m, char **text, size_t *text_len)
-{
-    const size_t n = (size_t)m->n, bytes = prxi_add(256, prxi_mul(n, n + 8));
-    char *out = prxi_alloc(c->mem, PRXI_MEM_MISC, bytes);
-    if (!out)
-        return prxi_fail_nomem(c, "mask as JSON", bytes);
-    size_t at = (size_t)snprintf(out, 256, "{\"rows\": %d, \"cols\": %d, \"density\": %.17g, \"kept\": %lld, \"mask\": [",
-                                 m->n, m->n, m->density, (long long)m->kept);
-    for (int i = 0; i < m->n; i++) {
-        memcpy(out + at, i ? ",\n\"" : "\n\"", i ? 3 : 2);
-        at += i ? 3 : 2;
-        prxi_mask_row(m, i, out + at);
-        at += n;
-        out[at++] = '"';
-    }
-    memcpy(out + at, "]}\n", 4);
-    *text = out;
-    *text_len = at + 3;
-    return PRX_OK;
-}
-
-static size_t put_sizes(char *to, const char *name, const int32_t *start, int n)
-{
-    size_t at = (size_t)snprintf(to, 32, ", \"%s\": [", name);
-    for (int i = 0; i < n; i++)
-        at += (size_t)snprintf(to + at, 16, i ? ", %d" : "%d", start[i + 1] - start[i]);
-    to[at++] = ']';
-    return at;
-}
-
-int prxi_list_json(prxi_ctx *c, const prxi_block_list *b, int head, char **text, size_t *text_len)
-{
-    const size_t t = b->per_head ? (size_t)head : 0, nq = (size_t)b->nq, nk = (size_t)b->nk;
-    const int64_t *rp = b->row_ptr + t * (nq + 1);
-    const size_t bytes = prxi_add(320 + 13 * (nq + nk), prxi_mul(nq, nk + 8));
-    char *out = prxi_alloc(c->mem, PRXI_MEM_MISC, bytes);
-    if (!out)
-        return prxi_fail_nomem(c, "cluster map as JSON", bytes);
-    size_t at = (size_t)snprintf(out, 256, "{\"rows\": %d, \"cols\": %d, \"density\": %.17g, \"kept\": %lld", b->nq, b->nk,
-                                 prxi_list_density(b, head), (long long)(rp[nq] - rp[0]));
-    at += put_sizes(out + at, "q_sizes", b->q_start + t * (nq + 1), b->nq);
-    at += put_sizes(out + at, "k_sizes", b->k_start + t * (nk + 1), b->nk);
-    at += (size_t)snprintf(out + at, 32, ", \"mask\": [");
-    for (size_t i = 0; i < nq; i++) {
-        at += (size_t)snprintf(out + at, 8, i ? ",\n\"" : "\n\"");
-        memset(out + at, '0', nk);
-        for (int64_t x = rp[i]; x < rp[i + 1]; x++)
-            out[at + (size_t)b->cols[x]] = '1';
-        at += nk;
-        out[at++] = '"';
-    }
-    memcpy(out + at, "]}\n", 4);
-    *text = out;
-    *text_len = at + 3;
     return PRX_OK;
 }
 

@@ -88,6 +88,27 @@ static int check(svg2 *p, prxi_ctx *c, const prxi_attn_env *env)
     return PRX_OK;
 }
 
+static int keeps_all(const svg2 *p)
+{
+    return p->top_p >= 1.0 || p->min_kc_ratio >= 1.0;
+}
+
+/* What can only be dense is told. p = 1, the oracle of tests and of doubt, is asked for in so many words: a warning. */
+static int check_sparse(const svg2 *p, prxi_ctx *c)
+{
+    if (p->dense_steps >= p->env.steps || p->dense_layers >= p->env.layers)
+        return prxi_fail(c, PRX_EINVAL, "attention: svg2: %d of %d steps and %d of %d layers are dense: nothing is left for it; smaller "
+                         "attention.first_times_fp and first_layers_fp, or --attention dense, expected", p->dense_steps, p->env.steps,
+                         p->dense_layers, p->env.layers);
+    if (p->ck < 2)
+        return prxi_fail(c, PRX_EINVAL, "attention: svg2: one key cluster for %lld tokens keeps everything: a longer or larger clip, more "
+                         "attention.num_k_centroids or --attention dense expected", (long long)p->tokens);
+    if (keeps_all(p))
+        prxi_logf(c, PRX_LOG_WARN, "attention: svg2: top_p_kmeans %g and min_kc_ratio %g keep every cluster: as dense, but slower",
+                  p->top_p, p->min_kc_ratio);
+    return PRX_OK;
+}
+
 static int by_size(int64_t wanted, int64_t tokens, int64_t each, int64_t most)
 {
     const int64_t fit = tokens / each;
@@ -172,14 +193,14 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
     p->nq = p->cq + (env->text_tokens ? 2 : 0);
     p->nk = p->ck + (env->text_tokens ? 2 : 0);
     p->state_size = (size_t)env->heads * (size_t)(p->cq + p->ck) * (size_t)env->head_dim * prxi_dtype_size(env->dtype);
+    if ((err = check_sparse(p, c)) != PRX_OK)
+        return err;
     *plan = (prxi_attn_plan) { .density = NAN };
-    if (p->dense_steps >= env->steps || p->dense_layers >= env->layers)
-        plan->density = 1.0;
     if ((err = allocate(p, c, &plan->bytes)) != PRX_OK)
         return err;
     snprintf(plan->note, sizeof plan->note,
-             "svg2: %d query and %d key clusters a head, p %g, least %g; dense: %d steps, %d layers", p->cq, p->ck,
-             p->top_p, p->min_kc_ratio, p->dense_steps, p->dense_layers);
+             "svg2: %d query and %d key clusters a head, p %g, least %g; dense: %d steps, %d layers%s", p->cq, p->ck,
+             p->top_p, p->min_kc_ratio, p->dense_steps, p->dense_layers, keeps_all(p) ? "; these settings keep every cluster" : "");
     return PRX_OK;
 }
 

@@ -79,7 +79,7 @@ PRX_API int prx_mask_radial(prx_engine *e, const char *settings, const char *png
                             .block = z.block ? 128 : 64, .decay = z.decay, .hunyuan = z.model_type, .half = z.distance_one,
                             .sink = z.sink ? z.sink == 1 : !z.model_type };
     if ((err = prxi_radial_mask(c, &r, &m)) == PRX_OK)
-        err = prxi_mask_json(c, &m, json, &n);
+        err = prxi_mask_json(c, &m, m.block, m.block, json, &n);
     if (err == PRX_OK && png)
         err = draw_mask(c, &m, &r, png);
     prxi_mask_close(c, &m);

@@ -35,6 +35,23 @@ bad "near miss of a key" x --set widht=128
 says "width" "suggestion"
 bad "dtype" x --dtype f8
 
+# ---- accelerations that could only run dense ----
+
+bad "radial on 8 tokens" x --attention radial
+says "keeps all" "radial on 8 tokens"
+bad "radial, all steps dense" x --attention radial --set attention.dense_timesteps=2
+bad "svg2 on 8 tokens" x --attention svg2
+says "one key cluster" "svg2 on 8 tokens"
+bad "svg2, all steps dense" x --attention svg2 --set attention.num_k_centroids=4 --set attention.first_times_fp=1
+bad "svg2, more clusters than tokens" x --attention svg2 --set attention.num_k_centroids=9
+for setting in top_p_kmeans=0 top_p_kmeans=1.1 top_p_kmeans=nan first_times_fp=1.5 first_layers_fp=-0.1 num_q_centroids=-1 \
+    kmeans_iter_step=0 min_kc_ratio=2; do
+    bad "svg2 $setting" x --attention svg2 --set "attention.$setting"
+done
+for setting in decay=0 decay=-1 decay=nan block=32 dense_timesteps=3 dense_layers=99 distance_one=third; do
+    bad "radial $setting" x --attention radial --set "attention.$setting"
+done
+
 # ---- presets ----
 
 preset() { printf '%s' "$2" >"$tmp/preset.json"; bad "preset: $1" x --config "$tmp/preset.json"; }

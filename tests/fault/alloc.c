@@ -60,8 +60,13 @@ static int configure(prx_job *j, int policies)
         { "frames", "5" }, { "steps", "2" }, { "guidance", "4" },
     };
     int err = policies ? prx_job_set(j, "cache", "dbcache") : prx_job_set(j, "save_state", file("state"));
-    if (err == PRX_OK && policies)
-        err = prx_job_set(j, "attention", "radial");
+    static const char *const svg2[][2] = {      /* 8 tokens, clustered in every layer: memory is asked for in the middle of one */
+        { "attention", "svg2" }, { "attention.first_times_fp", "0" }, { "attention.num_q_centroids", "2" },
+        { "attention.num_k_centroids", "4" }, { "attention.top_p_kmeans", "0.5" }, { "attention.probe", "true" },
+        { "attention.seeding", "farthest" },
+    };
+    for (size_t i = 0; policies && i < sizeof svg2 / sizeof *svg2 && err == PRX_OK; i++)
+        err = prx_job_set(j, svg2[i][0], svg2[i][1]);
     for (size_t i = 0; i < sizeof settings / sizeof *settings && err == PRX_OK; i++)
         err = prx_job_set(j, settings[i][0], settings[i][1]);
     if (err == PRX_OK)

@@ -1,5 +1,6 @@
-/* The Radial mask: published vectors (windows, block rule, whole masks by runs and digest), a token-level oracle over
- * random shapes, published densities, build time, settings, the policy. */
+/* The Radial mask: published vectors (radial_windows.json: windows; radial_shrink.json: shrink, whose block rule by_tokens shares;
+ * radial_masks_small.json, radial_masks_large.json: masks, and unfit for what upstream refuses; radial_sparge_convert.json: tiles), a
+ * token-level oracle over random shapes, published densities, build time, settings, the policy. */
 #include "tests/random.h"
 #include "tests/sha256.h"
 #include "tests/test.h"
@@ -111,6 +112,74 @@ static int row_count(const prxi_block_mask *m, int row)
     return n;
 }
 
+/* The square of whole video blocks, which is what upstream's kernel gets: row pointer and density. */
+static void video_square(const prxi_block_mask *m, const cJSON *one, int whole)
+{
+    const cJSON *pointer = cJSON_GetObjectItem(one, "video_csr_indptr");
+    int kept = 0, wrong = 0;
+    for (int i = 0; i < whole; i++) {
+        wrong += pointer && cJSON_GetArrayItem(pointer, i)->valueint != kept;
+        for (int c = 0; c < whole; c++)
+            kept += prxi_mask_get(m, i, c);
+    }
+    CHECK(wrong == 0 && (!pointer || (cJSON_GetArraySize(pointer) == whole + 1 && number(one, "video_csr_nnz") == kept)),
+          "%d row pointers differ, %d kept", wrong, kept);
+    if (cJSON_GetObjectItem(one, "density_video"))
+        CHECK(fabs((double)kept / ((double)whole * whole) - number(one, "density_video")) < 1e-12, "density of the video square");
+}
+
+/* Shapes that upstream refuses have a mask here: a partial last block that all see. */
+static void unfit(void)
+{
+    prxi_json j = open_file(VECTORS "radial_masks_small.json");
+    const cJSON *one;
+    int cases = 0;
+    cJSON_ArrayForEach(one, cJSON_GetObjectItem(j.root, "upstream_errors")) {
+        const prxi_radial r = rule_of(one);
+        prxi_block_mask m;
+        REQUIRE(prxi_radial_mask(&ctx, &r, &m) == PRX_OK, "%s", ctx.error.text);
+        const int64_t video = r.frames * r.tokens_per_frame;
+        CHECK(m.n == (video + r.block - 1) / r.block && m.kept >= m.n, "%s: %d blocks", text(one, "name"), m.n);
+        if (video % r.block)
+            CHECK(row_count(&m, m.n - 1) == m.n, "%s: the partial block sees all", text(one, "name"));
+        prxi_mask_close(&ctx, &m);
+        cases++;
+    }
+    CHECK(cases == 4, "%d cases", cases);
+    prxi_json_close(&ctx, &j);
+}
+
+/* Masks on the tiles of the int8 kernels upstream may call. */
+static void tiles(void)
+{
+    prxi_json j = open_file(VECTORS "radial_sparge_convert.json");
+    const cJSON *one;
+    cJSON_ArrayForEach(one, cJSON_GetObjectItem(j.root, "cases")) {
+        const cJSON *in = cJSON_GetObjectItem(one, "mask"), *out = cJSON_GetObjectItem(one, "out");
+        const int block = (int)number(one, "block"), sm90 = !strcmp(text(one, "arch"), "sm90"), n = cJSON_GetArraySize(in);
+        const int rows = cJSON_GetArraySize(out), cols = cJSON_GetArraySize(cJSON_GetArrayItem(out, 0));
+        uint64_t bits[16] = { 0 };
+        const prxi_block_mask m = { .n = n, .block = block, .tokens = (int64_t)n * block, .words = 1, .bits = bits };
+        char line[64];
+        int64_t wrong = 0;
+        REQUIRE(n <= 16 && cols < 64, "%d blocks", n);
+        for (int i = 0; i < n * n; i++)
+            bits[i / n] |= (uint64_t)cJSON_GetArrayItem(cJSON_GetArrayItem(in, i / n), i % n)->valueint << (i % n);
+        for (int i = 0; i < rows; i++) {
+            int64_t kept = prxi_mask_tile_row(&m, sm90 ? 64 : 128, sm90 ? 128 : 64, i, line);
+            for (int c = 0; c < cols; c++) {
+                const int want = cJSON_GetArrayItem(cJSON_GetArrayItem(out, i), c)->valueint;
+                wrong += line[c] != '0' + want;
+                kept -= want;
+            }
+            wrong += kept != 0 || strlen(line) != (size_t)cols;
+        }
+        CHECK(wrong == 0 && rows == n * block / (sm90 ? 64 : 128), "block %d on %s: %lld tiles differ", block, text(one, "arch"),
+              (long long)wrong);
+    }
+    prxi_json_close(&ctx, &j);
+}
+
 static void masks(const char *path)
 {
     prxi_json j = open_file(path);
@@ -132,6 +201,7 @@ static void masks(const char *path)
               (long long)r.tokens_per_frame);
         for (int i = 0; runs && i < m.n; i++)
             CHECK(row_is(&m, i, cJSON_GetArrayItem(runs, i)), "row %d", i);
+        video_square(&m, one, (int)(video / r.block));
         for (int i = 0; counts && i < cJSON_GetArraySize(counts); i++)
             CHECK(row_count(&m, i) == cJSON_GetArrayItem(counts, i)->valueint, "row %d: %d blocks", i, row_count(&m, i));
         prxi_mask_close(&ctx, &m);
@@ -354,7 +424,7 @@ static void json(void)
     prxi_json j;
     char *out;
     size_t n;
-    REQUIRE(prxi_radial_mask(&ctx, &r, &m) == PRX_OK && prxi_mask_json(&ctx, &m, &out, &n) == PRX_OK, "json");
+    REQUIRE(prxi_radial_mask(&ctx, &r, &m) == PRX_OK && prxi_mask_json(&ctx, &m, 128, 128, &out, &n) == PRX_OK, "json");
     REQUIRE(strlen(out) == n && prxi_json_parse(&ctx, &j, "mask", out, n) == PRX_OK, "%s", ctx.error.text);
     CHECK(number(j.root, "rows") == 12 && number(j.root, "cols") == 12 && number(j.root, "kept") == 136, "numbers");
     const cJSON *rows = cJSON_GetObjectItem(j.root, "mask");
@@ -398,6 +468,14 @@ static void policy(void)
     prxi_clear(&ctx);
     CHECK(prxi_option_set(&ctx, p->options, priv, "attention.", "dense_timesteps", "51") == PRX_OK
               && p->plan(priv, &ctx, &env, &plan) == PRX_EINVAL, "warm-up longer than the run");
+    static const char *const dense[][2] = { { "dense_timesteps", "50" }, { "dense_layers", "4" }, { "decay", "1000" } };
+    for (size_t i = 0; i < 3; i++) {    /* nothing sparse is left: refused, never run as dense */
+        prxi_clear(&ctx);
+        REQUIRE(prxi_option_defaults(&ctx, p->options, priv) == PRX_OK, "%s", ctx.error.text);
+        CHECK(prxi_option_set(&ctx, p->options, priv, "attention.", dense[i][0], dense[i][1]) == PRX_OK
+                  && p->plan(priv, &ctx, &env, &plan) == PRX_EINVAL && strstr(ctx.error.text, "--attention dense"), "%s %s: %s",
+              dense[i][0], dense[i][1], ctx.error.text);
+    }
     prxi_clear(&ctx);
     CHECK(prxi_option_set(&ctx, p->options, priv, "attention.", "decay", "0") != PRX_OK, "decay 0");
     prxi_clear(&ctx);
@@ -415,6 +493,8 @@ int main(void)
     shrink();
     masks(VECTORS "radial_masks_small.json");
     masks(VECTORS "radial_masks_large.json");
+    unfit();
+    tiles();
     random_shapes(400);
     random_lists(2000);
     densities();

@@ -1,5 +1,6 @@
-/* SVG2: published selections, permutation, block attention, text clusters, warm-up; properties over random cases; the
- * policy against dense attention, per-branch state, settings, refused memory. */
+/* SVG2: published vectors (svg2_topp.json: selections and upstream_sum; svg2_permute.json: permutation; svg2_hunyuan_text.json:
+ * text_clusters; svg2_attention.json: block_attention; svg2_warmup.json: warm_up; svg2_kmeans.json is in kmeans.c); properties over random
+ * cases; the policy against dense attention, per-branch state, settings, refused memory. */
 #include "tests/random.h"
 #include "tests/refuse.h"
 #include "tests/test.h"
@@ -55,6 +56,29 @@ static int32_t *ints(const cJSON *a, int *n)
 
 /* ---- selection ---- */
 
+/* Upstream's types: probabilities rounded to bf16 and every running sum too. With these its published map comes out of our order,
+ * and ours is the same set of largest clusters, longer or shorter by one. */
+static void upstream_sum(const float *prob, const int32_t *order, int k, double p, int least, const cJSON *map,
+                         const unsigned char *keep, int kept, const char *name)
+{
+    float sum = 0.0f;
+    int theirs = 0, wrong = 0, published = 0;
+    for (int i = 0; i < k; i++)
+        published += item(map, i)->valueint;
+    while (theirs < k && (theirs == 0 || theirs < least || !(prxi_bf16_to_f32(prxi_f32_to_bf16(sum)) > (float)p)))
+        sum += prxi_bf16_to_f32(prxi_f32_to_bf16(prob[order[theirs++]]));
+    CHECK(theirs == published && abs(theirs - kept) <= 1, "%s: %d clusters by bf16 sums, %d published, %d by ours", name, theirs,
+          published, kept);
+    for (int i = 0; i < k; i++) {
+        /* Equal after rounding: either may be first. */
+        const float edge = prob[order[theirs - 1]];
+        const int tied = fabs((double)prob[order[i]] - (double)edge) <= ldexp((double)edge, -8);
+        wrong += !tied && (i < theirs) != item(map, order[i])->valueint;
+        wrong += keep[order[i]] != (i < kept);
+    }
+    CHECK(wrong == 0, "%s: %d clusters of the bf16 map differ", name, wrong);
+}
+
 static void select_row(const cJSON *one, int head, int row)
 {
     const char *name = cJSON_GetObjectItem(one, "name")->valuestring;
@@ -71,8 +95,18 @@ static void select_row(const cJSON *one, int head, int row)
         logits[i] = (float)item(scores, i)->valuedouble;
     const int least = (int)(number(one, "min_kc_ratio") * k);
     const int kept = prxi_svg2_row(logits, sizes, k, number(one, "p"), least, prob, order, spare, keep);
+    const cJSON *sorted = item(item(item(cJSON_GetObjectItem(one, "sorted_probs"), 0), head), row);
+    const cJSON *sums = item(item(item(cJSON_GetObjectItem(one, "cumsum"), 0), head), row);
+    double sum = 0;
     for (int i = 0; i < k; i++) {
-        /* Upstream's bf16 sums pick other clusters near the boundary: probabilities only. */
+        const double want = item(sorted, i)->valuedouble;
+        sum += (double)prob[order[i]];
+        CHECK(fabs((double)prob[order[i]] - want) <= (exact ? 1e-6 : ldexp(want, -8) + 1e-6), "%s: rank %d", name, i);
+        CHECK(fabs(sum - item(sums, i)->valuedouble) <= (exact ? 1e-5 : 0.02), "%s: running sum %d is %g", name, i, sum);
+    }
+    if (!exact)
+        upstream_sum(prob, order, k, number(one, "p"), least, map, keep, kept, name);
+    for (int i = 0; i < k; i++) {
         wrong += exact && keep[i] != item(map, i)->valueint;
         CHECK(fabs((double)prob[i] - item(probs, i)->valuedouble) <= (exact ? 1e-6 : 0.01), "%s: probability %d is %g", name, i,
               (double)prob[i]);
@@ -132,6 +166,40 @@ static void selection_properties(int cases)
     }
 }
 
+/* Gather and scatter are the kernels' own: with one key a query, the output of query i is the value of its key. Queries and
+ * keys in permuted order against one block a token, values come out where they went in; with the queries in token order
+ * they come out permuted. */
+static void permuted_rows(const cJSON *x, const cJSON *want, const int32_t *perm, int n)
+{
+    const int d = cJSON_GetArraySize(item(x, 0));
+    float *v = must((size_t)(n * d), sizeof *v), *o = must((size_t)(n * d), sizeof *o);
+    int32_t *start = must((size_t)n + 1, sizeof *start), *cols = must((size_t)n, sizeof *cols);
+    int64_t *rows = must((size_t)n + 1, sizeof *rows);
+    const prxi_attn_args a = { 1, d, n, n, v, v, v, o, d, d, d, d, 1, 0, NULL };
+    prxi_stream s;
+    prxi_stream_init(&s, &ctx, 1);
+    for (int i = 0; i <= n; i++) {
+        start[i] = i;
+        rows[i] = i;
+        for (int t = 0; t < d && i < n; t++)
+            v[i * d + t] = (float)item(item(x, i), t)->valuedouble;
+        if (i < n)
+            cols[i] = i;
+    }
+    for (int undo = 0; undo < 2; undo++) {
+        const prxi_block_list b = { 0, n, n, start, start, rows, cols, undo ? perm : NULL, perm };
+        int wrong = 0;
+        ops.blocks[PRXI_F32](&s, &a, &b);
+        for (int i = 0; i < n * d; i++) {       /* p v / p: two roundings */
+            const double to = undo ? (double)v[i] : item(item(want, i / d), i % d)->valuedouble;
+            wrong += !(fabs((double)o[i] - to) <= fabs(to) * ldexp(1, -22));
+        }
+        CHECK(wrong == 0 && prxi_stream_error(&s) == PRX_OK, "undo %d: %d values differ", undo, wrong);
+    }
+    prxi_stream_close(&s);
+    free(v), free(o), free(start), free(cols), free(rows);
+}
+
 static void permutation(void)
 {
     prxi_json j = open_file(VECTORS "svg2_permute.json");
@@ -147,6 +215,7 @@ static void permutation(void)
             CHECK(perm[i] == item(item(want, h), i)->valueint, "position %d: %d", i, perm[i]);
         for (int c = 0; c < k; c++)
             CHECK(start[c + 1] - start[c] == item(item(sizes, h), c)->valueint, "cluster %d", c);
+        permuted_rows(item(cJSON_GetObjectItem(j.root, "x"), h), item(cJSON_GetObjectItem(j.root, "permuted"), h), perm, n);
         free(label), free(perm), free(start);
     }
     prxi_json_close(&ctx, &j);
@@ -224,6 +293,13 @@ static void block_attention(const prxi_attn_ops *table)
         for (int i = 0; i < n * heads * d; i++)
             worst = fabs((double)o[i] - (double)want[i]) > worst ? fabs((double)o[i] - (double)want[i]) : worst;
         CHECK(worst <= 1e-5, "%s: off by %g", cJSON_GetObjectItem(one, "name")->valuestring, worst);
+        if (cJSON_GetObjectItem(one, "dense_out")) {
+            float *dense = tokens(cJSON_GetObjectItem(one, "dense_out"));
+            table->dense[PRXI_F32](&s, &a);
+            for (int i = 0; i < n * heads * d; i++)
+                CHECK(fabs((double)o[i] - (double)dense[i]) <= 1e-5, "dense: value %d", i);
+            free(dense);
+        }
         prxi_stream_close(&s);
         free(q), free(k), free(v), free(want), free(o), free(q_start), free(k_start), free(cols), free(row);
     }
@@ -353,6 +429,7 @@ static void warm_up(void)
         CHECK(set(&r, "first_times_fp", text) == PRX_OK, "%s", ctx.error.text);
         snprintf(text, sizeof text, "%.17g", number(row, "first_layers_fp"));
         CHECK(set(&r, "first_layers_fp", text) == PRX_OK, "%s", ctx.error.text);
+        set(&r, "num_k_centroids", "4");
         REQUIRE(r.p->plan(r.priv, &ctx, &r.env, &r.plan) == PRX_OK, "%s", ctx.error.text);
         for (int step = 0; step < steps; step++)
             for (int layer = 0; layer < layers; layer += layer < 2 ? 1 : 13) {
@@ -388,7 +465,7 @@ static void random_policies(int cases)
         set(&r, "min_kc_ratio", "0");
         snprintf(number_text, sizeof number_text, "%d", 1 + random_below(&g, (int)r.env.tokens));
         set(&r, "num_q_centroids", number_text);
-        snprintf(number_text, sizeof number_text, "%d", 1 + random_below(&g, (int)r.env.tokens));
+        snprintf(number_text, sizeof number_text, "%d", 2 + random_below(&g, (int)r.env.tokens - 1));
         set(&r, "num_k_centroids", number_text);
         REQUIRE(r.p->plan(r.priv, &ctx, &r.env, &r.plan) == PRX_OK, "%s", ctx.error.text);
         const prxi_block_list *list = choose(&r, &s, 0, 1, 1, &density);
@@ -463,6 +540,22 @@ static void settings(void)
               late[i][0], late[i][1], ctx.error.text);
         set(&r, late[i][0], i ? "0" : "0.9");
     }
+    /* What can only be dense is refused, never run under another name. */
+    static const char *const dense[][2] = { { "first_times_fp", "1" }, { "first_layers_fp", "1" }, { "num_k_centroids", "1" } };
+    for (size_t i = 0; i < sizeof dense / sizeof *dense; i++) {
+        set(&r, "num_k_centroids", "4");
+        set(&r, dense[i][0], dense[i][1]);
+        CHECK(r.p->plan(r.priv, &ctx, &r.env, &r.plan) == PRX_EINVAL && strstr(ctx.error.text, "--attention dense"), "%s=%s: %s",
+              dense[i][0], dense[i][1], ctx.error.text);
+        set(&r, dense[i][0], "0");
+    }
+    prxi_clear(&ctx);
+    CHECK(r.p->plan(r.priv, &ctx, &r.env, &r.plan) == PRX_EINVAL && strstr(ctx.error.text, "one key cluster"), "32 tokens: %s",
+          ctx.error.text);
+    set(&r, "num_k_centroids", "4");
+    set(&r, "min_kc_ratio", "1");
+    CHECK(r.p->plan(r.priv, &ctx, &r.env, &r.plan) == PRX_OK && strstr(r.plan.note, "keep every cluster"), "%s", r.plan.note);
+    set(&r, "min_kc_ratio", "0.1");
     prxi_clear(&ctx);
     CHECK(r.p->plan(r.priv, &ctx, &r.env, &r.plan) == PRX_OK && isnan(r.plan.density) && r.plan.bytes > 0, "plan");
     prxi_stream s;
