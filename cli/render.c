@@ -8,6 +8,7 @@
 #include "app.h"
 #include "commands.h"
 #include "names.h"
+#include "presets.h"
 #include "progress.h"
 #include "show.h"
 
@@ -93,17 +94,25 @@ static int set_prompt(render *r)
     return text ? set(r, "prompt", text) : 0;
 }
 
+static int unknown_preset(const char *name)
+{
+    char names[900];
+    presets_names(names, sizeof names);
+    return cli_error(2, "--config: %s: no such file, and no preset has this name%s%s", name, names[0] ? "; presets: " : "", names);
+}
+
 /* A path, or a name of configs/presets. */
 static int load_preset(const render *r, const char *name)
 {
     char path[PATH_MAX], relative[256];
-    const int is_name = !strchr(name, '/') && !strchr(name, '.') && strlen(name) < 100 && access(name, F_OK) != 0;
-    if (is_name) {
+    const size_t n = strlen(name);
+    const int is_file = strchr(name, '/') || n >= 100 || (n > 5 && strcmp(name + n - 5, ".json") == 0) || access(name, F_OK) == 0;
+    if (!is_file) {
         snprintf(relative, sizeof relative, "configs/presets/%s.json", name);
         if (!cli_find_data(relative, path, sizeof path))
-            return cli_error(2, "--config: %s: no such file, and no preset has this name", name);
+            return unknown_preset(name);
     }
-    const int err = prx_job_load_config(r->job, is_name ? path : name, 0);
+    const int err = prx_job_load_config(r->job, is_file ? name : path, 0);
     return err < 0 ? job_fail(r, err) : 0;
 }
 
@@ -360,6 +369,7 @@ static void print_policies(FILE *f)
     for (int i = 0; prx_plugin_at(i, &p) == PRX_OK; i++)
         if (strcmp(p.kind, "muxer") != 0)
             print_plugin(f, &p);
+    presets_print(f);
 }
 
 const cli_command cmd_render = {

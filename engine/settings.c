@@ -245,9 +245,14 @@ PRX_API int prx_job_get(const prx_job *j, const char *key, char *buf, size_t n)
     return PRX_OK;
 }
 
-/* A JSON number as the shortest text that reads back the same. */
+/* A JSON number as the shortest text that reads back the same; whole numbers without an exponent, which no whole-number setting
+ * takes. */
 static void number_text(double v, char *buf, size_t n)
 {
+    if (fabs(v) < 1e15 && v == floor(v)) {
+        snprintf(buf, n, "%.0f", v);
+        return;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(buf, n, "%.*g", digits, v);
         double back = 0;
