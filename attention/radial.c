@@ -72,9 +72,10 @@ static int resolve_warmup(radial *r, prxi_ctx *c, const prxi_attn_env *env, int 
         return prxi_fail(c, PRX_EINVAL, "attention.dense_layers: %lld is more than the %d layers of this model",
                          (long long)r->dense_layers, env->layers);
     if (r->dense_timesteps == env->steps || r->dense_layers == env->layers)
-        return prxi_fail(c, PRX_EINVAL, "attention: radial: %lld of %d steps and %lld of %d layers are dense: nothing is left for it; fewer, "
-                         "or --attention dense, expected", (long long)r->dense_timesteps, env->steps, (long long)r->dense_layers,
-                         env->layers);
+        return prxi_fail(c, PRX_EINVAL,
+                         "attention: radial: %lld of %d steps and %lld of %d layers are dense: nothing is left for it; fewer, "
+                         "or --attention dense, expected",
+                         (long long)r->dense_timesteps, env->steps, (long long)r->dense_layers, env->layers);
     return PRX_OK;
 }
 
@@ -83,8 +84,10 @@ static int check_sparse(prxi_ctx *c, const prxi_block_mask *m, const prxi_radial
 {
     if (m->kept < (int64_t)m->n * m->n)
         return PRX_OK;
-    return prxi_fail(c, PRX_EINVAL, "attention: radial: its mask keeps all %d x %d blocks of %d frames of %lld tokens: a longer or larger "
-                     "clip, %s or --attention dense expected", m->n, m->n, rule->frames, (long long)rule->tokens_per_frame,
+    return prxi_fail(c, PRX_EINVAL,
+                     "attention: radial: its mask keeps all %d x %d blocks of %d frames of %lld tokens: a longer or larger "
+                     "clip, %s or --attention dense expected",
+                     m->n, m->n, rule->frames, (long long)rule->tokens_per_frame,
                      rule->block == 128 ? "attention.block=64, a smaller attention.decay," : "a smaller attention.decay");
 }
 
