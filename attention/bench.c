@@ -8,9 +8,10 @@
 #include <time.h>
 
 #include "attention/mask.h"
+#include "engine/core/race.h"
 #include "engine/ops/onednn/gemm.h"
 
-enum { MAX_RUNS = 100, GEMM = 2048 };
+enum { GEMM = 2048 };
 enum { ALL, DENSE, RADIAL, SVG2 };
 
 typedef struct settings {
@@ -23,7 +24,7 @@ static const prxi_option options[] = {
     { "tokens", PRXI_OPT_INT, offsetof(settings, tokens), 0, 1 << 20, NULL, "0", "dense and svg2; 0: 4096 to 32768" },
     { "head_dim", PRXI_OPT_INT, offsetof(settings, head_dim), 0, 256, NULL, "0", "0: 64 and 128" },
     { "heads", PRXI_OPT_INT, offsetof(settings, heads), 0, 64, NULL, "0", "0: 2, 1 above 16384 tokens" },
-    { "repeats", PRXI_OPT_INT, offsetof(settings, repeats), 1, MAX_RUNS, NULL, "3", "timed runs" },
+    { "repeats", PRXI_OPT_INT, offsetof(settings, repeats), 1, PRXI_RACE_RUNS, NULL, "3", "timed runs" },
     { .name = NULL },
 };
 
@@ -36,7 +37,6 @@ typedef struct bench {
     prxi_dtype type;
     prxi_attn_args a;
     void *storage;          /* q, k, v, o */
-    double dense;           /* median seconds */
     prxi_dnn_linear *gemm;  /* yardstick: GEMM^3; NULL where oneDNN has none */
     void *gemm_data;
 } bench;
@@ -110,15 +110,16 @@ static void close_case(bench *b)
     b->storage = NULL;
 }
 
-static cJSON *add_row(const bench *b, cJSON *rows, const char *op, double seconds, double flops)
+static cJSON *add_row(const bench *b, cJSON *rows, const char *op, const prxi_contender *c, double flops)
 {
     char shape[64];
     cJSON *row = cJSON_CreateObject();
     snprintf(shape, sizeof shape, "%dx%lldx%d", b->a.heads, (long long)b->a.q_len, b->a.head_dim);
     if (!row || !cJSON_AddStringToObject(row, "op", op) || !cJSON_AddStringToObject(row, "shape", shape) ||
         !cJSON_AddStringToObject(row, "dtype", prxi_dtype_name(b->type)) ||
-        !cJSON_AddNumberToObject(row, "seconds_median", seconds) ||
-        !cJSON_AddNumberToObject(row, "gflops", flops / seconds * 1e-9) || !cJSON_AddItemToArray(rows, row)) {
+        !cJSON_AddNumberToObject(row, "seconds_median", c->median) ||
+        !cJSON_AddNumberToObject(row, "seconds_best", c->best) ||
+        !cJSON_AddNumberToObject(row, "gflops", flops / c->best * 1e-9) || !cJSON_AddItemToArray(rows, row)) {
         cJSON_Delete(row);
         return NULL;
     }
@@ -157,64 +158,56 @@ static void close_gemm(bench *b)
     b->gemm_data = NULL;
 }
 
-static double run_gemm(const bench *b)
+static void run_gemm(void *cookie)
 {
+    const bench *b = cookie;
     const size_t bytes = (size_t)GEMM * GEMM * prxi_dtype_size(b->type);
     unsigned char *p = b->gemm_data;
-    const double t = now();
     if (prxi_dnn_run(b->gemm, 0, p + bytes, p + 2 * bytes, p + 3 * bytes) != PRX_OK)
-        return NAN;
-    return now() - t;
+        prxi_stream_fail(b->s, PRX_EINTERNAL, "bench attention", "oneDNN failed");
 }
 
-static double run_dense(bench *b)
+static void run_dense(void *cookie)
 {
-    const double t = now();
+    bench *b = cookie;
     b->ops.dense[b->type](b->s, &b->a);
-    return now() - t;
 }
 
 static int bench_dense(bench *b, cJSON *rows)
 {
-    double ours[MAX_RUNS], gemm[MAX_RUNS];
-    run_dense(b);       /* not timed */
-    if (b->gemm)
-        run_gemm(b);
-    for (int i = 0; i < b->runs; i++) {
-        ours[i] = run_dense(b);
-        gemm[i] = b->gemm ? run_gemm(b) : NAN;
-    }
-    b->dense = median(ours, b->runs);
-    const double rate = flops_of(b) / b->dense, yard = 2.0 * GEMM * (double)GEMM * GEMM / median(gemm, b->runs);
-    cJSON *row = add_row(b, rows, "attention_dense", b->dense, flops_of(b));
+    prxi_contender race_of[2] = { { .fn = run_dense, .cookie = b }, { .fn = run_gemm, .cookie = b } };
+    prxi_race(race_of, b->gemm ? 2 : 1, b->runs, 0);
+    const double yard = b->gemm ? 2.0 * GEMM * (double)GEMM * GEMM / race_of[1].best : 0;
+    cJSON *row = add_row(b, rows, "attention_dense", &race_of[0], flops_of(b));
     if (!row || (b->gemm && (!cJSON_AddNumberToObject(row, "gemm_gflops", yard * 1e-9) ||
-                             !cJSON_AddNumberToObject(row, "share", rate / yard))))
+                             !cJSON_AddNumberToObject(row, "share", flops_of(b) / race_of[0].best / yard))))
         return prxi_fail_nomem(b->c, "bench attention", sizeof *b);
     return prxi_stream_error(b->s);
 }
 
 /* ---- sparse ---- */
 
-static double run_blocks(bench *b, const prxi_block_list *list)
+typedef struct sparse_case {
+    bench *b;
+    const prxi_block_list *list;
+} sparse_case;
+
+static void run_blocks(void *cookie)
 {
-    const double t = now();
-    b->ops.blocks[b->type](b->s, &b->a, list);
-    return now() - t;
+    const sparse_case *t = cookie;
+    t->b->ops.blocks[t->b->type](t->b->s, &t->b->a, t->list);
 }
 
-/* Sparse and dense by turns; adds density and share. */
-static cJSON *race_blocks(bench *b, cJSON *rows, const char *op, const prxi_block_list *list, double density)
+/* Sparse and dense by turns; adds density and share. Median seconds of dense in *dense. */
+static cJSON *race_blocks(bench *b, cJSON *rows, const char *op, const prxi_block_list *list, double density, double *dense)
 {
-    double sparse[MAX_RUNS], dense[MAX_RUNS];
-    for (int i = 0; i < b->runs; i++) {
-        sparse[i] = run_blocks(b, list);
-        dense[i] = run_dense(b);
-    }
-    const double t = median(sparse, b->runs);
-    b->dense = median(dense, b->runs);
-    cJSON *row = add_row(b, rows, op, t, density * flops_of(b));
+    sparse_case t = { b, list };
+    prxi_contender race_of[2] = { { .fn = run_blocks, .cookie = &t }, { .fn = run_dense, .cookie = b } };
+    prxi_race(race_of, 2, b->runs, 0);
+    *dense = race_of[1].median;
+    cJSON *row = add_row(b, rows, op, &race_of[0], density * flops_of(b));
     if (!row || !cJSON_AddNumberToObject(row, "density", density) ||
-        !cJSON_AddNumberToObject(row, "share", density * b->dense / t))
+        !cJSON_AddNumberToObject(row, "share", density * race_of[1].best / race_of[0].best))
         return NULL;
     return row;
 }
@@ -225,7 +218,8 @@ static int bench_radial(bench *b, const prxi_radial *rule, cJSON *rows)
     prxi_block_list list = { 0 };
     int err = prxi_radial_mask(b->c, rule, &mask);
     if (err == PRX_OK && (err = prxi_mask_list(b->c, &mask, &list)) == PRX_OK) {
-        if (!race_blocks(b, rows, "attention_radial", &list, mask.pair_density))
+        double dense;
+        if (!race_blocks(b, rows, "attention_radial", &list, mask.pair_density, &dense))
             err = prxi_fail_nomem(b->c, "bench attention", sizeof *b);
         prxi_free(b->c->mem, (void *)(uintptr_t)list.q_start);
     }
@@ -237,7 +231,7 @@ static int svg2_row(bench *b, const prxi_attn_policy *p, void *priv, cJSON *rows
 {
     prxi_attn_call call = { .args = b->a };
     const prxi_block_list *list = NULL;
-    double density = 1, select[MAX_RUNS];
+    double density = 1, dense = 1, select[PRXI_RACE_RUNS];
     p->select(priv, b->s, &call, &list, &density);      /* the long first clustering */
     for (int i = 0; i < b->runs && !prxi_stream_error(b->s); i++) {
         const double t = now();
@@ -247,8 +241,8 @@ static int svg2_row(bench *b, const prxi_attn_policy *p, void *priv, cJSON *rows
     }
     if (!list)
         return prxi_stream_error(b->s);
-    cJSON *row = race_blocks(b, rows, "attention_svg2", list, density);
-    if (!row || !cJSON_AddNumberToObject(row, "overhead", median(select, b->runs) / b->dense))
+    cJSON *row = race_blocks(b, rows, "attention_svg2", list, density, &dense);
+    if (!row || !cJSON_AddNumberToObject(row, "overhead", median(select, b->runs) / dense))
         return prxi_fail_nomem(b->c, "bench attention", sizeof *b);
     return prxi_stream_error(b->s);
 }

@@ -2,60 +2,24 @@
 #include "bench.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
+#include "engine/core/race.h"
 #include "engine/ops/act.h"
 #include "engine/ops/gemm.h"
 #include "engine/ops/norm.h"
 #include "engine/ops/onednn/gemm.h"
 #include "engine/ops/rows.h"
 
-enum { MAX_RUNS = 101, MIN_RUNS = 5 };
+enum { MIN_TURNS = 5 };
+static const double race_seconds = 0.5;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-typedef struct contender {
-    void (*fn)(void *cookie);
-    void *cookie;
-    double seconds[MAX_RUNS], median;
-} contender;
-
-/* Turn by turn, so that a busy moment of the machine hits all alike; about half a second. */
-static void race(contender *c, int n)
-{
-    int runs = 0;
-    for (int i = 0; i < n; i++)
-        c[i].fn(c[i].cookie);
-    for (const double start = now(); runs < MAX_RUNS && (runs < MIN_RUNS || now() - start < 0.5); runs++)
-        for (int i = 0; i < n; i++) {
-            const double t = now();
-            c[i].fn(c[i].cookie);
-            c[i].seconds[runs] = now() - t;
-        }
-    for (int i = 0; i < n; i++) {
-        qsort(c[i].seconds, (size_t)runs, sizeof *c[i].seconds, by_value);
-        c[i].median = c[i].seconds[runs / 2];
-    }
-}
-
-static cJSON *add_row(cJSON *rows, const char *op, const char *shape, prxi_dtype t, double median)
+static cJSON *add_row(cJSON *rows, const char *op, const char *shape, prxi_dtype t, const prxi_contender *c)
 {
     cJSON *row = cJSON_CreateObject();
     if (!row || !cJSON_AddStringToObject(row, "op", op) || !cJSON_AddStringToObject(row, "shape", shape) ||
         !cJSON_AddStringToObject(row, "dtype", prxi_dtype_name(t)) ||
-        !cJSON_AddNumberToObject(row, "seconds_median", median) || !cJSON_AddItemToArray(rows, row)) {
+        !cJSON_AddNumberToObject(row, "seconds_median", c->median) ||
+        !cJSON_AddNumberToObject(row, "seconds_best", c->best) || !cJSON_AddItemToArray(rows, row)) {
         cJSON_Delete(row);
         return NULL;
     }
@@ -136,16 +100,16 @@ static int bench_linear(prxi_ctx *c, prxi_stream *s, uint32_t isa, const int64_t
     linear_case t = { .s = s, .m = mnk[0], .n = mnk[1], .k = mnk[2] };
     int ret = open_case(c, &t, type, isa);
     if (ret == PRX_OK) {
-        contender race_of[2] = { { .fn = run_ours, .cookie = &t }, { .fn = run_theirs, .cookie = &t } };
-        race(race_of, t.theirs ? 2 : 1);
+        prxi_contender race_of[2] = { { .fn = run_ours, .cookie = &t }, { .fn = run_theirs, .cookie = &t } };
+        prxi_race(race_of, t.theirs ? 2 : 1, MIN_TURNS, race_seconds);
         char shape[64];
         snprintf(shape, sizeof shape, "%lldx%lldx%lld", (long long)t.m, (long long)t.n, (long long)t.k);
         const double flops = 2.0 * (double)t.m * (double)t.n * (double)t.k;
-        cJSON *row = add_row(rows, "linear", shape, type, race_of[0].median);
-        if (!row || !cJSON_AddNumberToObject(row, "gflops", flops / race_of[0].median * 1e-9))
+        cJSON *row = add_row(rows, "linear", shape, type, &race_of[0]);
+        if (!row || !cJSON_AddNumberToObject(row, "gflops", flops / race_of[0].best * 1e-9))
             ret = prxi_fail_nomem(c, "bench gemm", sizeof t);
-        else if (t.theirs && !t.failed && (!cJSON_AddNumberToObject(row, "onednn_gflops", flops / race_of[1].median * 1e-9) ||
-                 !cJSON_AddNumberToObject(row, "share", race_of[1].median / race_of[0].median)))
+        else if (t.theirs && !t.failed && (!cJSON_AddNumberToObject(row, "onednn_gflops", flops / race_of[1].best * 1e-9) ||
+                 !cJSON_AddNumberToObject(row, "share", race_of[1].best / race_of[0].best)))
             ret = prxi_fail_nomem(c, "bench gemm", sizeof t);
     }
     close_case(c, &t);
@@ -244,10 +208,10 @@ static int bench_rows(prxi_ctx *c, row_bench *r, cJSON *rows)
     snprintf(shape, sizeof shape, "%dx%d", ROWS, DIM);
     const double array = (double)ELEMENTS * (double)prxi_dtype_size(r->t);
     for (size_t i = 0; i < sizeof row_ops / sizeof *row_ops; i++) {
-        contender race_of[2] = { { .fn = row_ops[i].fn, .cookie = r }, { .fn = row_copy, .cookie = r } };
-        race(race_of, 2);
-        const double rate = row_ops[i].passes * array / race_of[0].median, copy = 2 * array / race_of[1].median;
-        cJSON *row = add_row(rows, row_ops[i].name, shape, r->t, race_of[0].median);
+        prxi_contender race_of[2] = { { .fn = row_ops[i].fn, .cookie = r }, { .fn = row_copy, .cookie = r } };
+        prxi_race(race_of, 2, MIN_TURNS, race_seconds);
+        const double rate = row_ops[i].passes * array / race_of[0].best, copy = 2 * array / race_of[1].best;
+        cJSON *row = add_row(rows, row_ops[i].name, shape, r->t, &race_of[0]);
         if (!row || !cJSON_AddNumberToObject(row, "gbytes", rate * 1e-9) ||
             !cJSON_AddNumberToObject(row, "copy_gbytes", copy * 1e-9) ||
             !cJSON_AddNumberToObject(row, "share", rate / copy))

@@ -2,33 +2,14 @@
 #include "bench_vae.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
+#include "engine/core/race.h"
 #include "engine/ops/conv.h"
 #include "engine/ops/gemm.h"
 #include "engine/ops/onednn/gemm.h"
 
-enum { MAX_RUNS = 51, MIN_RUNS = 5 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, by_value);
-    return v[n / 2];
-}
+enum { MIN_TURNS = 5 };
+static const double race_seconds = 0.7;
 
 static void fill(void *p, prxi_dtype t, size_t n)
 {
@@ -83,15 +64,13 @@ static int open_yardstick(prxi_ctx *c, yardstick *t, prxi_stream *s, prxi_dtype 
     return t->scratch ? PRX_OK : prxi_fail_nomem(c, "benchmark", prxi_dnn_scratch(t->dnn));
 }
 
-/* GFLOP/s of this turn. */
-static double run_yardstick(yardstick *t)
+static void run_yardstick(void *cookie)
 {
-    const double start = now();
+    yardstick *t = cookie;
     if (t->dnn)
         prxi_dnn_run(t->dnn, 0, t->x, t->y, t->scratch);
     else
         prxi_linear_run(t->s, t->ours, YM, t->x, YK, t->y, YN);
-    return 2e-9 * YM * YN * YK / (now() - start);
 }
 
 static int add_row(prxi_ctx *c, cJSON *rows, const char *op, const char *shape, prxi_dtype t, double seconds,
@@ -112,6 +91,7 @@ static int add_row(prxi_ctx *c, cJSON *rows, const char *op, const char *shape, 
 /* ---- one convolution ---- */
 
 typedef struct conv_case {
+    prxi_stream *s;
     prxi_conv_ops ops;
     prxi_conv *conv;
     unsigned char *in, *out, *scratch;
@@ -157,40 +137,35 @@ static int open_conv(prxi_ctx *c, conv_case *t, int channels, int size, prxi_dty
 }
 
 /* A frame, strip by strip. */
-static double run_conv(prxi_stream *s, conv_case *t)
+static void run_conv(void *cookie)
 {
+    const conv_case *t = cookie;
     const int64_t strip = t->args.end;
-    const double start = now();
     for (int64_t y = 0; y < t->args.height; y += strip) {
         prxi_conv_args a = t->args;
         a.begin = y;
         a.end = y + strip;
-        prxi_conv_run(s, &t->ops, &a);
+        prxi_conv_run(t->s, &t->ops, &a);
     }
-    return now() - start;
 }
 
 static int bench_one(prxi_ctx *c, prxi_stream *s, uint32_t isa, int channels, int size, prxi_dtype type, cJSON *rows)
 {
-    conv_case t = { .conv = NULL };
+    conv_case t = { .s = s };
     yardstick y;
     prxi_conv_init_ref(&t.ops);
     prxi_conv_init_x86(&t.ops, isa);
-    int err = open_yardstick(c, &y, s, type, isa), n = 0;
+    int err = open_yardstick(c, &y, s, type, isa);
     if (err == PRX_OK)
         err = open_conv(c, &t, channels, size, type);
     if (err == PRX_OK) {
-        double seconds[MAX_RUNS], gemm[MAX_RUNS];
-        run_conv(s, &t);
-        run_yardstick(&y);
-        for (const double start = now(); n < MAX_RUNS && (n < MIN_RUNS || now() - start < 0.7); n++) {
-            seconds[n] = run_conv(s, &t);
-            gemm[n] = run_yardstick(&y);
-        }
-        const double sec = median(seconds, n), flops = 54.0 * channels * channels * size * size;
+        prxi_contender race_of[2] = { { .fn = run_conv, .cookie = &t }, { .fn = run_yardstick, .cookie = &y } };
+        prxi_race(race_of, 2, MIN_TURNS, race_seconds);
+        const double flops = 54.0 * channels * channels * size * size, rate = flops / race_of[0].best;
+        const double gemm = 2.0 * YM * YN * YK / race_of[1].best;
         char shape[64];
         snprintf(shape, sizeof shape, "3x3x3 %d at %dx%d", channels, size, size);
-        err = add_row(c, rows, "conv", shape, type, sec, flops / sec * 1e-9, flops / sec * 1e-9 / median(gemm, n));
+        err = add_row(c, rows, "conv", shape, type, race_of[0].median, rate * 1e-9, rate / gemm);
     }
     close_conv(c, &t);
     close_yardstick(c, &y);

@@ -24,8 +24,10 @@ struct prxi_linear {
     prxi_dnn_linear *dnn;    /* set: oneDNN does it, and nothing is packed here */
 };
 
-/* Row counts of oneDNN's products; the last rows of an input are filled up to one of them. */
-static const int64_t dnn_tiles[PRXI_DNN_TILES] = { 128, 32, 8 };
+/* Row counts of oneDNN's products. Its register tiles are 6 rows high where it has no AMX: 192 rows give 4 % more than 128. The last
+ * rows of an input are filled up to one of the counts. */
+enum { DNN_LARGE, DNN_SMALL };
+static const int64_t dnn_tiles[PRXI_DNN_TILES] = { 192, 64, 32, 8 };
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -299,11 +301,11 @@ static void plan_job(linear_job *j)
 typedef struct dnn_job {
     prxi_stream *s;
     const prxi_linear *l;
-    int64_t m, ldx, ldy;
+    int64_t m, large, ldx, ldy;   /* large: tasks of the largest tile; those after them take the next */
     const unsigned char *x;
     unsigned char *y;
-    unsigned char *scratch;       /* per thread: x tile, y tile, oneDNN's own */
-    size_t scratch_size, y_at, own_at;
+    unsigned char *scratch;       /* per thread: oneDNN's own, and where rows are copied an x tile and a y tile */
+    size_t scratch_size, x_at, y_at;
 } dnn_job;
 
 static void copy_rows(unsigned char *to, size_t to_step, const unsigned char *from, size_t from_step, size_t bytes, int64_t rows)
@@ -312,47 +314,58 @@ static void copy_rows(unsigned char *to, size_t to_step, const unsigned char *fr
         memcpy(to + (size_t)r * to_step, from + (size_t)r * from_step, bytes);
 }
 
+/* x and y are used where they lie, unless their rows are apart or fewer than the tile's. */
 static void dnn_task(void *cookie, int64_t i, int thread)
 {
     const dnn_job *j = cookie;
     const prxi_linear *l = j->l;
-    unsigned char *base = j->scratch + (size_t)thread * j->scratch_size;
+    unsigned char *own = j->scratch + (size_t)thread * j->scratch_size;
     const size_t xe = prxi_dtype_size(l->compute), ye = prxi_dtype_size(l->out);
     const size_t x_row = (size_t)l->k * xe, y_row = (size_t)l->n * ye;
-    const int64_t row = i * dnn_tiles[0], rows = min64(dnn_tiles[0], j->m - row);
+    int tile = i < j->large ? DNN_LARGE : DNN_SMALL;
+    const int64_t row = min64(i, j->large) * dnn_tiles[DNN_LARGE] + (i - min64(i, j->large)) * dnn_tiles[DNN_SMALL];
+    const int64_t rows = min64(dnn_tiles[tile], j->m - row);
     const unsigned char *x = j->x + (size_t)(row * j->ldx) * xe;
     unsigned char *y = j->y + (size_t)(row * j->ldy) * ye;
-    int tile = 0;
     while (tile + 1 < PRXI_DNN_TILES && dnn_tiles[tile + 1] >= rows)
         tile++;
     const int whole = rows == dnn_tiles[tile];
     const void *in = x;
     void *out = y;
     if (!whole || j->ldx != l->k) {
-        memset(base + (size_t)rows * x_row, 0, (size_t)(dnn_tiles[tile] - rows) * x_row);
-        copy_rows(base, x_row, x, (size_t)j->ldx * xe, x_row, rows);
-        in = base;
+        unsigned char *copy = own + j->x_at;
+        memset(copy + (size_t)rows * x_row, 0, (size_t)(dnn_tiles[tile] - rows) * x_row);
+        copy_rows(copy, x_row, x, (size_t)j->ldx * xe, x_row, rows);
+        in = copy;
     }
     if (!whole || j->ldy != l->n)
-        out = base + j->y_at;
-    const int ret = prxi_dnn_run(l->dnn, tile, in, out, base + j->own_at);
+        out = own + j->y_at;
+    const int ret = prxi_dnn_run(l->dnn, tile, in, out, own);
     if (ret < 0)
         prxi_stream_fail(j->s, ret, "linear", "oneDNN failed");
     else if (out != y)
         copy_rows(y, (size_t)j->ldy * ye, out, y_row, y_row, rows);
 }
 
+/* Large tiles, and at the end two to four small ones, so that cores finish together. By shape alone. Returns the number of tasks. */
+static int64_t plan_dnn(dnn_job *j)
+{
+    const prxi_linear *l = j->l;
+    const int64_t small = dnn_tiles[DNN_SMALL], each = dnn_tiles[DNN_LARGE] / small, units = ceil_div(j->m, small);
+    j->large = units > 2 ? (units - 2) / each : 0;
+    const int64_t copied = j->ldx != l->k || j->ldy != l->n ? dnn_tiles[DNN_LARGE] : j->m % small ? small : 0;
+    j->x_at = prxi_carve_size(prxi_dnn_scratch(l->dnn));
+    j->y_at = j->x_at + prxi_carve_size((size_t)(copied * l->k) * prxi_dtype_size(l->compute));
+    j->scratch_size = (j->y_at + (size_t)(copied * l->n) * prxi_dtype_size(l->out) + 4095) & ~(size_t)4095;
+    return j->large + units - each * j->large;
+}
+
 static void run_dnn(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y, int64_t ldy)
 {
     dnn_job j = { .s = s, .l = l, .m = m, .ldx = ldx, .ldy = ldy, .x = x, .y = y };
-    const size_t rows = (size_t)dnn_tiles[0];
-    const int64_t tasks = ceil_div(m, dnn_tiles[0]);
-    j.y_at = prxi_carve_size(rows * (size_t)l->k * prxi_dtype_size(l->compute));
-    j.own_at = j.y_at + prxi_carve_size(rows * (size_t)l->n * prxi_dtype_size(l->out));
-    j.scratch_size = (j.own_at + prxi_dnn_scratch(l->dnn) + 4095) & ~(size_t)4095;
-    j.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH,
-                           prxi_mul((size_t)min64(tasks, s->n_threads), j.scratch_size));
-    if (!j.scratch) {
+    const int64_t tasks = plan_dnn(&j);
+    const size_t bytes = prxi_mul((size_t)min64(tasks, s->n_threads), j.scratch_size);
+    if (bytes && !(j.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH, bytes))) {
         prxi_stream_fail(s, PRX_ENOMEM, "linear", "out of memory for scratch");
         return;
     }

@@ -5,7 +5,7 @@
 
 #include "engine/ops/gemm.h"
 
-enum { PRXI_DNN_TILES = 3 };
+enum { PRXI_DNN_TILES = 4 };
 
 typedef struct prxi_dnn_linear prxi_dnn_linear;
 
