@@ -129,8 +129,7 @@ static void check_linear(kc *k, const prxi_linear_desc *proto, prxi_gemm_with wi
         compare(&worst, &d, s, x.p, y.p);
         kc_close(k, &worst, "y");
         check_gaps(k, y.p, prxi_dtype_size(d.out), s->m, s->n, ldy);
-        if (with == PRXI_GEMM_TILES)
-            check_row(k, l, &d, s, x.p, y.p);
+        check_row(k, l, &d, s, x.p, y.p);
         prxi_linear_close(&k->ctx, &l);
     }
     kc_buf *const all[] = { &w, &b, &x, &y, &y3 };
