@@ -3,6 +3,8 @@
 #ifndef PRXI_CACHE_H
 #define PRXI_CACHE_H
 
+#include <cjson/cJSON.h>
+
 #include "engine/core/dtype.h"
 #include "engine/core/option.h"
 #include "engine/core/stream.h"
@@ -14,6 +16,7 @@ typedef struct prxi_step {
     int index, steps;
     float sigma, sigma_next, timestep;
     int expert, expert_index, expert_steps;   /* A14B: which transformer, step index within it, its number of steps */
+    const float *latents;                     /* what the network gets, f32 [latent_elems] */
 } prxi_step;
 
 typedef struct prxi_cache_env {
@@ -26,7 +29,11 @@ typedef struct prxi_cache_env {
     const float *sigmas;               /* [steps + 1], last 0 */
     const int *step_expert;            /* [steps] */
     const prxi_act_ops *act;
-    const char *model, *model_dir;     /* name of the model and its folder, for schedules */
+    const char *model, *model_dir;     /* name of the model and its folder, for schedules and calibrations */
+    const cJSON *published;            /* {policy: numbers} that are published for this model; NULL: nothing is */
+    /* replay: the diff that the recorded run measured at `step` against the probe of step `against`; NaN: it did not. NULL in a job */
+    double (*known_diff)(const void *cookie, int branch, int step, int against);
+    const void *known_cookie;
 } prxi_cache_env;
 
 typedef struct prxi_cache_plan {
@@ -58,6 +65,8 @@ typedef struct prxi_cache_policy {
     /* Optional. Before a step: 1 when v (guided velocity, f32 [latent_elems]) was filled and the network is skipped;
      * reports has one row per branch. */
     int (*begin_step)(void *priv, prxi_stream *s, const prxi_step *step, float *v, prxi_cache_report *reports);
+    /* Optional. The velocities of the branches as the network gave them, before guidance makes one of them. */
+    void (*at_output)(void *priv, prxi_stream *s, const prxi_step *step, float *const v[PRXI_BRANCHES]);
     /* Optional. After a step whose network ran (any branch computed or partly cached). */
     void (*end_step)(void *priv, prxi_stream *s, const prxi_step *step, const float *v);
     /* Optional. Called before block `block`, for block = 0 .. blocks (blocks = after the last one), unless jumped over, with the

@@ -7,6 +7,10 @@ static const prxi_cache_policy *const policies[] = {
     &prxi_cache_none,
     &prxi_cache_dbcache,
     &prxi_cache_lemica,
+    &prxi_cache_teacache,
+    &prxi_cache_magcache,
+    &prxi_cache_easycache,
+    &prxi_cache_dbprune,
 };
 
 const prxi_cache_policy *prxi_cache_policy_at(int i)

@@ -7,5 +7,9 @@
 extern const prxi_cache_policy prxi_cache_none;
 extern const prxi_cache_policy prxi_cache_dbcache;
 extern const prxi_cache_policy prxi_cache_lemica;
+extern const prxi_cache_policy prxi_cache_teacache;
+extern const prxi_cache_policy prxi_cache_magcache;
+extern const prxi_cache_policy prxi_cache_easycache;
+extern const prxi_cache_policy prxi_cache_dbprune;
 
 #endif

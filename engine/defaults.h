@@ -1,5 +1,6 @@
 /* Default settings of known models: the files of configs/models, built into the library. A file is {"name": text,
- * "match": {key: value of transformer/config.json, ..., "experts": 1 | 2}, "defaults": {setting: value, ...}}. */
+ * "match": {key: value of transformer/config.json, ..., "experts": 1 | 2}, "defaults": {setting: value, ...},
+ * "published": {cache policy: numbers that were published for the model}}. */
 #ifndef PRXI_DEFAULTS_H
 #define PRXI_DEFAULTS_H
 

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "engine/core/json.h"
 #include "engine/kernels.h"
 #include "engine/model/dit.h"
 #include "engine/model/text.h"
@@ -49,6 +50,7 @@ struct prx_model {
     prxi_sched_config sched_cfg;
     prxi_clip_defaults defaults;
     char defaults_name[64];                 /* which entry of configs/models/ they come from */
+    prxi_json known;                        /* that entry; root NULL: none */
 
     pthread_mutex_t lock;                   /* guards everything below */
     prxi_dit *dit[PRXI_EXPERTS];

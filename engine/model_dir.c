@@ -116,21 +116,19 @@ static int take_defaults(prxi_ctx *c, prxi_clip_defaults *o, const prxi_json *fi
 static int find_defaults(prxi_ctx *c, prx_model *m)
 {
     char path[4096];
-    prxi_json config, file;
+    prxi_json config;
     /* What diffusers' WanPipeline does when it is told nothing. */
     m->defaults = (prxi_clip_defaults) { 832, 480, 81, 16, 50, 5.0, NAN, NAN };
     snprintf(m->defaults_name, sizeof m->defaults_name, "diffusers");
     int err = join(c, m, "transformer/config.json", path);
     if (err < 0 || (err = prxi_json_open(c, &config, path, 0)) < 0)
         return err;
-    err = prxi_model_defaults(c, &config, m->experts, &file);
+    err = prxi_model_defaults(c, &config, m->experts, &m->known);
     prxi_json_close(c, &config);
-    if (err < 0 || !file.root)
+    if (err < 0 || !m->known.root)
         return err;
-    err = take_defaults(c, &m->defaults, &file);
-    snprintf(m->defaults_name, sizeof m->defaults_name, "%s", file.path);
-    prxi_json_close(c, &file);
-    return err;
+    snprintf(m->defaults_name, sizeof m->defaults_name, "%s", m->known.path);
+    return take_defaults(c, &m->defaults, &m->known);
 }
 
 /* ---- open and close ---- */
@@ -211,6 +209,7 @@ PRX_API void prx_model_close(prx_model **mp)
         prxi_free(&m->engine->mem, m->prompts[i].rows_data);
     }
     pthread_mutex_destroy(&m->lock);
+    prxi_json_close(&m->ctx, &m->known);
     prxi_free(&m->engine->mem, m->transformer_file);
     prxi_free(&m->engine->mem, m->dir);
     prxi_free(&m->engine->mem, m);

@@ -149,6 +149,7 @@ static int plan_cache(prx_job *j)
         .dim = (int64_t)d->heads * d->head_dim, .latent_elems = (int64_t)j->latent_elems, .dtype = j->engine->dtype,
         .n_threads = j->engine->threads, .experts = j->model->experts, .sigmas = prxi_sched_sigmas(j->sched),
         .step_expert = j->step_expert, .act = &j->engine->kernels.act, .model = j->model->name, .model_dir = j->model->dir,
+        .published = j->model->known.root ? cJSON_GetObjectItemCaseSensitive(j->model->known.root, "published") : NULL,
     };
     j->cache = prxi_cache_policy_find(j->set.cache);
     int err = open_policy(j, "cache", j->cache->options, j->cache->priv_size, &j->cache_priv);

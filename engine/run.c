@@ -203,6 +203,8 @@ static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
     int err = prxi_stream_error(&j->stream);
     if (err < 0 || (err = check_cancel(j)) < 0)
         return err;
+    if (j->cache->at_output)
+        j->cache->at_output(j->cache_priv, &j->stream, st, j->v);
     const double g = st->expert && j->set.guidance_2 >= 0 ? j->set.guidance_2 : j->set.guidance;
     guide(j, (float)g);
     if ((err = check_finite(j, j->v[0], "the network's output")) < 0)
@@ -222,7 +224,7 @@ int prxi_run_denoise(prx_job *j)
     const double t = prxi_now();
     const float *sigmas = prxi_sched_sigmas(j->sched);
     const prxi_step st = { i, (int)j->set.steps, sigmas[i], sigmas[i + 1], prxi_sched_timesteps(j->sched)[i], expert,
-                           j->expert_index[i], j->expert_steps[expert] };
+                           j->expert_index[i], j->expert_steps[expert], j->latents };
     prxi_step_stat *stat = &j->stats[i];
     for (int b = 0; b < j->branches; b++)
         stat->reports[b] = (prxi_cache_report) { .reason = "no cache", .diff = NAN };
