@@ -7,7 +7,7 @@
 #include "video_io/video.h"
 
 typedef struct prxi_settings {
-    int64_t width, height, frames, fps, steps, seed, max_text, save_every, crf;
+    int64_t width, height, frames, fps, steps, seed, max_text, save_every, crf, dump_layer, dump_step;
     double guidance, guidance_2, shift;         /* guidance_2 < 0: as guidance; shift 0: of the scheduler file */
     int tiling, keep_weights, old_sigmas;
     char scheduler[PRXI_OPT_STRING_MAX];        /* "" : of the model */
@@ -97,6 +97,7 @@ struct prx_job {
     uint8_t *rgb8;
     prxi_writer *writer;
     prxi_dump *dump;
+    int tapped;                            /* q, k, v of the wanted layer are in the dump */
 };
 
 double prxi_now(void);                     /* seconds, monotonic */

@@ -7,6 +7,7 @@
 
 #include "engine/core/cpu.h"
 #include "job.h"
+#include "tap.h"
 
 /* ---- memory of the machine ---- */
 
@@ -214,7 +215,7 @@ int prxi_plan(prx_job *j)
     j->branches = j->set.guidance > 1.0 || (j->model->experts == 2 && j->set.guidance_2 > 1.0) ? 2 : 1;
     int err;
     if ((err = check_text(j)) < 0 || (err = plan_clip(j)) < 0 || (err = plan_schedule(j)) < 0 ||
-        (err = plan_attention(j)) < 0 || (err = plan_cache(j)) < 0 || (err = check_resume(j)) < 0 ||
+        (err = plan_attention(j)) < 0 || (err = plan_cache(j)) < 0 || (err = check_resume(j)) < 0 || (err = prxi_tap_check(j)) < 0 ||
         (err = plan_memory(j)) < 0) {
         prxi_unplan(j);
         return err;

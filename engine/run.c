@@ -6,6 +6,7 @@
 
 #include "engine/core/rng.h"
 #include "job.h"
+#include "tap.h"
 
 double prxi_now(void)
 {
@@ -43,7 +44,7 @@ static int open_dump(prx_job *j)
     const char *path = j->text[PRXI_TEXT_DUMP];
     if (!path || !*path)
         return PRX_OK;
-    const int steps = (int)j->set.steps, n = steps + 4;
+    const int steps = (int)j->set.steps, n = steps + 7;
     prxi_tensor_out *list = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, (size_t)n, sizeof *list);
     if (!list)
         return prxi_fail_nomem(&j->ctx, "dump", (size_t)n * sizeof *list);
@@ -58,6 +59,8 @@ static int open_dump(prx_job *j)
         snprintf(list[k].name, sizeof list[k].name, "latents.%03d", i);
     }
     list[k++] = (prxi_tensor_out) { "frames", PRXI_U8, 4, { j->set.frames, j->set.height, j->set.width, 3 }, NULL };
+    if (prxi_tap_on(j))
+        k = prxi_tap_tensors(j, list, k);
     const int err = prxi_dump_open(&j->ctx, &j->dump, path, list, k);
     prxi_free(j->ctx.mem, list);
     return err;
@@ -197,8 +200,9 @@ static int check_finite(prx_job *j, const float *x, const char *what)
 static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
 {
     const size_t first = (size_t)j->step * (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers;
-    const prxi_dit_hooks hooks = { j->attn,       j->attn_priv,       j->cache, j->cache_priv,
-                                   stat->reports, j->density + first, j->probes + first };
+    const int tap = prxi_tap_on(j);
+    const prxi_dit_hooks hooks = { tap ? &prxi_attn_tap : j->attn, tap ? j : j->attn_priv, j->cache, j->cache_priv,
+                                   stat->reports,                  j->density + first,     j->probes + first };
     prxi_dit_forward(&j->stream, j->dit_run, st, j->latents, &hooks, j->v);
     int err = prxi_stream_error(&j->stream);
     if (err < 0 || (err = check_cancel(j)) < 0)
@@ -309,8 +313,8 @@ int prxi_run_decode(prx_job *j)
 int prxi_run_finish(prx_job *j)
 {
     const double t = prxi_now();
-    int err = PRX_OK;
-    if (j->writer)
+    int err = prxi_tap_finish(j);
+    if (err == PRX_OK && j->writer)
         err = prxi_writer_finish(&j->ctx, j->writer);
     if (err == PRX_OK && j->dump)
         err = prxi_dump_finish(&j->ctx, j->dump);

@@ -28,6 +28,8 @@ static const prxi_option job_options[] = {
     { "keep_weights", PRXI_OPT_BOOL, AT(keep_weights), 0, 1, NULL, "1", "keep weights for the next job; 0 frees each part after use" },
     { "save_every", PRXI_OPT_INT, AT(save_every), 1, 1000, NULL, "5", "steps between two writes of save_state" },
     { "crf", PRXI_OPT_INT, AT(crf), -1, 51, NULL, "-1", "quality of the video encoder, smaller is better; -1: its default here" },
+    { "dump_layer", PRXI_OPT_INT, AT(dump_layer), -1, 1000, NULL, "-1", "dump also has q, k, v of this layer's self-attention; -1: none" },
+    { "dump_step", PRXI_OPT_INT, AT(dump_step), -1, 1000, NULL, "-1", "of this step, with the prompt; -1: the last" },
     { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
 };
 

@@ -1,94 +1,11 @@
-/* Tools that need no model: the radial mask, the solver of schedules, the replay of cache decisions on a recorded trace. */
+/* Tools that need no model: the solver of schedules, the replay of cache decisions on a recorded trace. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "attention/mask.h"
 #include "caching/dag.h"
 #include "engine.h"
 #include "engine/core/option.h"
-#include "video_io/video.h"
-
-/* ---- mask ---- */
-
-typedef struct mask_settings {
-    int64_t frames, tokens_per_frame, text_tokens;
-    int block, model_type, distance_one, sink;
-    double decay;
-} mask_settings;
-
-#define AT(field) offsetof(mask_settings, field)
-
-static const prxi_option mask_options[] = {
-    { "frames", PRXI_OPT_INT, AT(frames), 1, 4096, NULL, "21", "latent frames" },
-    { "tokens_per_frame", PRXI_OPT_INT, AT(tokens_per_frame), 1, 1 << 20, NULL, "3600", "tokens of a latent frame" },
-    { "text_tokens", PRXI_OPT_INT, AT(text_tokens), 0, 1 << 20, NULL, "0", "text tokens at the tail" },
-    { "block", PRXI_OPT_CHOICE, AT(block), 0, 0, "64|128", "128", "tokens of a block" },
-    { "decay", PRXI_OPT_DOUBLE, AT(decay), 1e-6, 100, NULL, "0.2", "shrinks the bands of distant frames" },
-    { "model_type", PRXI_OPT_CHOICE, AT(model_type), 0, 0, "wan|hunyuan", "wan", "family of the rule" },
-    { "distance_one", PRXI_OPT_CHOICE, AT(distance_one), 0, 0, "whole|half", "whole", "band of neighbouring frames" },
-    { "sink", PRXI_OPT_CHOICE, AT(sink), 0, 0, "auto|on|off", "auto", "every frame sees the first; auto: as the family has it" },
-    { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
-};
-
-/* Kept blocks dark on white, thin lines where frames begin; at least a pixel a block, about a thousand pixels in all. */
-static int draw_mask(prxi_ctx *c, const prxi_block_mask *m, const prxi_radial *r, const char *path)
-{
-    const int cell = m->n < 512 ? 1024 / m->n : 1, side = m->n * cell;
-    uint8_t *rgb = prxi_alloc(c->mem, PRXI_MEM_FRAMES, (size_t)side * (size_t)side * 3);
-    const prxi_video_spec spec = { .width = side, .height = side, .fps_num = 1, .fps_den = 1, .frames = 1, .crf = -1 };
-    prxi_writer *w = NULL;
-    if (!rgb)
-        return prxi_fail_nomem(c, path, (size_t)side * (size_t)side * 3);
-    for (int y = 0; y < side; y++)
-        for (int x = 0; x < side; x++) {
-            uint8_t *p = rgb + 3 * ((size_t)y * (size_t)side + (size_t)x);
-            const int on = prxi_mask_get(m, y / cell, x / cell);
-            p[0] = on ? 24 : 255, p[1] = on ? 60 : 255, p[2] = on ? 120 : 255;
-        }
-    for (int f = 1; f <= r->frames; f++) {
-        const int64_t at = f * r->tokens_per_frame * cell / r->block;
-        for (int i = 0; i < side && at < side; i++) {
-            uint8_t *row = rgb + 3 * ((size_t)at * (size_t)side + (size_t)i), *col = rgb + 3 * ((size_t)i * (size_t)side + (size_t)at);
-            row[0] = col[0] = 230, row[1] = col[1] = 120, row[2] = col[2] = 40;
-        }
-    }
-    int err = prxi_writer_open(c, &w, NULL, path, &spec);
-    if (err == PRX_OK)
-        err = prxi_writer_frame(c, w, rgb);
-    if (err == PRX_OK)
-        err = prxi_writer_finish(c, w);
-    prxi_writer_close(c, &w);
-    prxi_free(c->mem, rgb);
-    return err;
-}
-
-PRX_API int prx_mask_radial(prx_engine *e, const char *settings, const char *png, char **json)
-{
-    mask_settings z;
-    prxi_block_mask m;
-    size_t n;
-    prxi_ctx *c = &e->ctx;
-    prxi_clear(c);
-    *json = NULL;
-    memset(&m, 0, sizeof m);
-    int err = prxi_option_parse(c, mask_options, &z, "", settings);
-    if (err < 0)
-        return err;
-    const prxi_radial r = { .frames = (int)z.frames, .tokens_per_frame = z.tokens_per_frame, .text_tokens = z.text_tokens,
-                            .block = z.block ? 128 : 64, .decay = z.decay, .hunyuan = z.model_type, .half = z.distance_one,
-                            .sink = z.sink ? z.sink == 1 : !z.model_type };
-    if ((err = prxi_radial_mask(c, &r, &m)) == PRX_OK)
-        err = prxi_mask_json(c, &m, m.block, m.block, json, &n);
-    if (err == PRX_OK && png)
-        err = draw_mask(c, &m, &r, png);
-    prxi_mask_close(c, &m);
-    if (err < 0) {
-        prxi_free(c->mem, *json);
-        *json = NULL;
-    }
-    return err;
-}
 
 /* ---- schedules ---- */
 

@@ -194,9 +194,12 @@ PRX_API int prx_compare(prx_engine *e, const char *a, const char *b, char **json
 
 /* ---- tools that need no model; settings are "key=value,key=value", JSON texts are freed with prx_text_free ---- */
 
-/* The block mask of Radial Attention: frames, tokens_per_frame, text_tokens, block, decay, model_type, distance_one, sink. png: also
+/* The block mask of Radial Attention: frames, tokens_per_frame, text_tokens, block, decay, model_type, distance_one, sink, tile. png: also
  * draws it there; may be NULL. */
 PRX_API int prx_mask_radial(prx_engine *e, const char *settings, const char *png, char **json);
+/* The cluster map of SVG2 for the tensors q, k and, for the output error, v [tokens, heads, head_dim] of a safetensors file, as `dump` with
+ * dump_layer writes them. settings: head, frames, row; attention: settings of the policy. */
+PRX_API int prx_mask_svg2(prx_engine *e, const char *dump, const char *settings, const char *attention, const char *png, char **json);
 /* The path through a graph file with `budget` computed steps; objective: "minimax" (lexicographic) or "sum". A schedule as JSON, with the
  * other objective's path beside it. */
 PRX_API int prx_schedule_solve(prx_engine *e, const char *graph, int budget, const char *objective, char **json);

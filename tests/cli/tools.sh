@@ -8,6 +8,8 @@ check "a picture" test -s "$tmp/mask.png"
 expect 2 "no frames" "$PRAXINO" mask radial --frames 0 --tokens-per-frame 64
 expect 2 "decay 0" "$PRAXINO" mask radial --frames 3 --tokens-per-frame 64 --decay 0
 expect 2 "block 32" "$PRAXINO" mask radial --frames 3 --tokens-per-frame 64 --block 32
+expect 0 "mask on the tiles of int8 kernels" "$PRAXINO" mask radial --frames 4 --tokens-per-frame 384 --tile 64x128 --json "$tmp/tile.json"
+check "twice the rows" grep -q "\"rows\": *24, *\"cols\": *12" "$tmp/tile.json"
 expect 2 "other mask" "$PRAXINO" mask spiral --frames 3 --tokens-per-frame 64
 
 cat >"$tmp/graph.json" <<'G'
