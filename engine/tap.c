@@ -21,12 +21,14 @@ int prxi_tap_check(prx_job *j)
     if (!prxi_tap_on(j))
         return PRX_OK;
     if (!dump || !*dump)
-        return prxi_fail(&j->ctx, PRX_EINVAL, "dump_layer: %lld: only with dump FILE, where q, k and v go", (long long)j->set.dump_layer);
+        return prxi_fail(&j->ctx, PRX_EINVAL, "dump_layer: %lld: only with dump FILE, where q, k and v go",
+                         (long long)j->set.dump_layer);
     if (j->set.dump_layer >= j->model->dit_cfg[0].layers)
         return prxi_fail(&j->ctx, PRX_EINVAL, "dump_layer: %lld: 0 to %d expected", (long long)j->set.dump_layer,
                          j->model->dit_cfg[0].layers - 1);
     if (j->set.dump_step >= j->set.steps)
-        return prxi_fail(&j->ctx, PRX_EINVAL, "dump_step: %lld: 0 to %lld expected", (long long)j->set.dump_step, (long long)j->set.steps - 1);
+        return prxi_fail(&j->ctx, PRX_EINVAL, "dump_step: %lld: 0 to %lld expected", (long long)j->set.dump_step,
+                         (long long)j->set.steps - 1);
     return PRX_OK;
 }
 
@@ -77,7 +79,8 @@ int prxi_tap_finish(prx_job *j)
 {
     if (!prxi_tap_on(j) || j->tapped)
         return PRX_OK;
-    return prxi_fail(&j->ctx, PRX_EINVAL, "dump_layer: layer %lld of step %d was not computed here: a step that the cache computes expected",
+    return prxi_fail(&j->ctx, PRX_EINVAL,
+                     "dump_layer: layer %lld of step %d was not computed here: a step that the cache computes expected",
                      (long long)j->set.dump_layer, step_of(j));
 }
 

@@ -24,7 +24,8 @@ static const prxi_option mask_options[] = {
     { "model_type", PRXI_OPT_CHOICE, AT(model_type), 0, 0, "wan|hunyuan", "wan", "family of the rule" },
     { "distance_one", PRXI_OPT_CHOICE, AT(distance_one), 0, 0, "whole|half", "whole", "band of neighbouring frames" },
     { "sink", PRXI_OPT_CHOICE, AT(sink), 0, 0, "auto|on|off", "auto", "every frame sees the first; auto: as the family has it" },
-    { "tile", PRXI_OPT_CHOICE, AT(tile), 0, 0, "block|64x128|128x64", "block", "grid of the JSON: queries x keys; int8 kernels have their own" },
+    { "tile", PRXI_OPT_CHOICE, AT(tile), 0, 0, "block|64x128|128x64", "block",
+      "grid of the JSON: queries x keys; int8 kernels have their own" },
     { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
 };
 

@@ -20,7 +20,8 @@ typedef struct tool_settings {
 
 static const prxi_option options[] = {
     { "head", PRXI_OPT_INT, offsetof(tool_settings, head), 0, 1023, NULL, "0", "whose map and picture" },
-    { "frames", PRXI_OPT_INT, offsetof(tool_settings, frames), 0, 4096, NULL, "0", "latent frames of the picture; 0: by the dump's latents" },
+    { "frames", PRXI_OPT_INT, offsetof(tool_settings, frames), 0, 4096, NULL, "0",
+      "latent frames of the picture; 0: by the dump's latents" },
     { "row", PRXI_OPT_INT, offsetof(tool_settings, row), 0, 1 << 16, NULL, "0", "tokens of a row of a frame; 0: by the dump's latents" },
     { .name = NULL },
 };
