@@ -41,6 +41,7 @@ static const cli_option options[] = {
     { NULL, 0, "crf", "N", "crf", NULL, "quality of a lossy encoder: smaller is better and larger" },
     { NULL, 0, "stats", "FILE", NULL, NULL, "timings and decisions as JSON (-: standard output)" },
     { NULL, 0, "dump", "FILE", "dump", NULL, "embeddings, latents of every step, frames as safetensors" },
+    { NULL, 0, "record-trace", "FILE", "record_trace", NULL, "samples of the cache's probes, for replay (cache none or dbcache)" },
     { NULL, 0, "save-state", "FILE", "save_state", NULL, "write a file to --resume from while denoising" },
     { NULL, 0, "save-every", "N", "save_every", NULL, "steps between two of them" },
     { NULL, 0, "plan", NULL, NULL, NULL, "say what would run and what memory it takes, then stop" },
@@ -181,12 +182,12 @@ static int find_model(const render *r, char *dir, size_t n)
 /* What can be known to fail is said before a minute of work. */
 static int check_outputs(const render *r)
 {
-    static const char *const keys[] = { "output", "dump", "save_state" };
+    static const char *const keys[] = { "output", "dump", "save_state", "record_trace", "cache.calibrate" };
     const char *stats = cli_value(r->args, "stats");
     if (stats && strcmp(stats, "-") == 0 && strcmp(r->output, "-") == 0)
         return cli_error(2, "--stats: -: standard output already takes the video");
     int code = stats ? cli_check_writable("--stats", stats) : 0;
-    for (int i = 0; i < 3 && !code; i++) {
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !code; i++) {
         char path[PATH_MAX];
         get(r, keys[i], path, sizeof path);
         if (path[0])
@@ -247,10 +248,44 @@ static void announce(const char *plan)
 
 /* ---- after the work ---- */
 
-static double phase_seconds(const cJSON *phases, const char *name)
+static double number(const cJSON *o, const char *name, double def)
 {
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(phases, name);
-    return cJSON_IsNumber(v) ? v->valuedouble : 0;
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, name);
+    return cJSON_IsNumber(v) ? v->valuedouble : def;
+}
+
+/* " 12 cached (diff_lt 12)": one kind of pass, with its reasons. */
+static size_t put_passes(char *out, size_t n, const cJSON *kind)
+{
+    char why[300] = "";
+    size_t used = 0;
+    double total = 0;
+    for (const cJSON *p = kind->child; p && used < sizeof why - 80; p = p->next) {
+        used += (size_t)snprintf(why + used, sizeof why - used, "%s%.60s %.0f", used ? ", " : "", p->string, p->valuedouble);
+        total += p->valuedouble;
+    }
+    return (size_t)snprintf(out, n, "%s %.0f %s (%s)", kind->prev->next ? "," : "", total, kind->string, used ? why : "none");
+}
+
+/* What the cache did and why, and what it saved against steps that are all computed. */
+static void summarize_cache(const cJSON *root)
+{
+    char line[900];
+    const cJSON *cache = cJSON_GetObjectItemCaseSensitive(root, "cache"), *p;
+    const cJSON *policy = cJSON_GetObjectItemCaseSensitive(cache, "policy");
+    if (!cJSON_IsString(policy) || strcmp(policy->valuestring, "none") == 0)
+        return;
+    const double computed = number(cache, "computed_steps", 0), cached = number(cache, "cached_steps", 0);
+    const double full = number(cache, "computed_step_seconds", 0), reused = number(cache, "cached_step_seconds", -1);
+    const double saved = number(cache, "saved_seconds", 0), spent = number(cJSON_GetObjectItemCaseSensitive(root, "phases"), "denoise", 0);
+    size_t used = (size_t)snprintf(line, sizeof line, "cache %s: %.0f steps computed, %.0f cached; passes", policy->valuestring, computed,
+                                   cached);
+    cJSON_ArrayForEach(p, cJSON_GetObjectItemCaseSensitive(cache, "passes")) used += put_passes(line + used, sizeof line - used, p);
+    if (full > 0 && reused >= 0)
+        used += (size_t)snprintf(line + used, sizeof line - used, "; a cached step takes %.3f of a computed one", reused / full);
+    if (full > 0)
+        snprintf(line + used, sizeof line - used, "; %.2f s saved of %.2f", saved, saved + spent);
+    progress_note(line);
 }
 
 static void summarize(const render *r, const char *stats)
@@ -262,7 +297,7 @@ static void summarize(const render *r, const char *stats)
     double total = 0;
     size_t used = 0;
     for (int i = 0; i < 5; i++) {
-        const double s = phase_seconds(phases, names[i]);
+        const double s = number(phases, names[i], 0);
         total += i < 4 ? s : 0;          /* encoding runs beside decoding */
         if (s >= 0.05)
             used += (size_t)snprintf(parts + used, sizeof parts - used, "%s%s %.1f", used ? ", " : "", names[i], s);
@@ -270,6 +305,7 @@ static void summarize(const render *r, const char *stats)
     snprintf(line, sizeof line, "%s written in %.1f s%s%s%s", r->output, total, used ? " (" : "", parts,
              used ? ")" : "");
     progress_note(line);
+    summarize_cache(root);
     cJSON_Delete(root);
 }
 

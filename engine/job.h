@@ -4,6 +4,7 @@
 
 #include "engine/dump.h"
 #include "engine/engine.h"
+#include "engine/trace.h"
 #include "video_io/video.h"
 
 typedef struct prxi_settings {
@@ -17,7 +18,7 @@ typedef struct prxi_settings {
 /* Settings that may be long. */
 typedef enum prxi_text_key {
     PRXI_TEXT_PROMPT, PRXI_TEXT_NEGATIVE, PRXI_TEXT_OUTPUT, PRXI_TEXT_DUMP, PRXI_TEXT_LATENTS, PRXI_TEXT_SAVE_STATE,
-    PRXI_TEXT_RESUME, PRXI_TEXT_KEYS
+    PRXI_TEXT_RESUME, PRXI_TEXT_TRACE, PRXI_TEXT_KEYS
 } prxi_text_key;
 
 /* An explicit prx_job_set, in order: what presets must not overrule, and the settings of policies, which are applied when
@@ -76,6 +77,7 @@ struct prx_job {
     const prxi_cache_policy *cache;
     void *cache_priv;
     prxi_cache_plan cache_plan;
+    prxi_trace *trace;                     /* record_trace; NULL: not asked for */
     size_t plan_bytes;                     /* what is expected to be resident at the worst moment */
 
     /* ---- running ---- */

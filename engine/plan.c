@@ -155,7 +155,11 @@ static int plan_cache(prx_job *j)
     j->cache = prxi_cache_policy_find(j->set.cache);
     int err = open_policy(j, "cache", j->cache->options, j->cache->priv_size, &j->cache_priv);
     j->cache_plan = (prxi_cache_plan) { .computed_steps = -1 };
-    return err < 0 ? err : j->cache->plan(j->cache_priv, &j->ctx, &env, &j->cache_plan);
+    if (err < 0 || (err = j->cache->plan(j->cache_priv, &j->ctx, &env, &j->cache_plan)) < 0 || !j->text[PRXI_TEXT_TRACE])
+        return err;
+    if ((err = prxi_trace_open(j)) == PRX_OK)
+        j->cache_plan.bytes += prxi_trace_bytes(j->trace);
+    return err;
 }
 
 /* Policies carry state from step to step that a state file does not hold. */
@@ -230,6 +234,7 @@ void prxi_unplan(prx_job *j)
         j->attn->close(j->attn_priv, &j->ctx);
     if (j->cache_priv && j->cache->close)
         j->cache->close(j->cache_priv, &j->ctx);
+    prxi_trace_close(j);
     prxi_free(j->ctx.mem, j->attn_priv);
     prxi_free(j->ctx.mem, j->cache_priv);
     prxi_free(j->ctx.mem, j->step_expert);

@@ -200,9 +200,9 @@ static int check_finite(prx_job *j, const float *x, const char *what)
 static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
 {
     const size_t first = (size_t)j->step * (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers;
-    const int tap = prxi_tap_on(j);
-    const prxi_dit_hooks hooks = { tap ? &prxi_attn_tap : j->attn, tap ? j : j->attn_priv, j->cache, j->cache_priv,
-                                   stat->reports,                  j->density + first,     j->probes + first };
+    const int tap = prxi_tap_on(j), recorded = j->trace != NULL;
+    const prxi_dit_hooks hooks = { tap ? &prxi_attn_tap : j->attn, tap ? j : j->attn_priv, recorded ? &prxi_trace_policy : j->cache,
+                                   recorded ? j->trace : j->cache_priv, stat->reports, j->density + first, j->probes + first };
     prxi_dit_forward(&j->stream, j->dit_run, st, j->latents, &hooks, j->v);
     int err = prxi_stream_error(&j->stream);
     if (err < 0 || (err = check_cancel(j)) < 0)
@@ -314,6 +314,8 @@ int prxi_run_finish(prx_job *j)
 {
     const double t = prxi_now();
     int err = prxi_tap_finish(j);
+    if (err == PRX_OK && j->trace)
+        err = prxi_trace_write(j, j->text[PRXI_TEXT_TRACE]);
     if (err == PRX_OK && j->writer)
         err = prxi_writer_finish(&j->ctx, j->writer);
     if (err == PRX_OK && j->dump)

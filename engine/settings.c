@@ -40,7 +40,7 @@ static const struct {
     [PRXI_TEXT_PROMPT] = { "prompt", 65536 },         [PRXI_TEXT_NEGATIVE] = { "negative_prompt", 65536 },
     [PRXI_TEXT_OUTPUT] = { "output", 4000 },          [PRXI_TEXT_DUMP] = { "dump", 4000 },
     [PRXI_TEXT_LATENTS] = { "latents", 4000 },        [PRXI_TEXT_SAVE_STATE] = { "save_state", 4000 },
-    [PRXI_TEXT_RESUME] = { "resume", 4000 },
+    [PRXI_TEXT_RESUME] = { "resume", 4000 },          [PRXI_TEXT_TRACE] = { "record_trace", 4000 },
 };
 
 int prxi_settings_open(prx_job *j)

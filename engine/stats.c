@@ -146,6 +146,74 @@ static cJSON *steps_json(const prx_job *j, int *computed, double *density)
     return steps;
 }
 
+/* ---- what the cache did ---- */
+
+static double median(double *v, int n)
+{
+    for (int i = 1; i < n; i++)
+        for (int k = i; k > 0 && v[k] < v[k - 1]; k--) {
+            const double swap = v[k];
+            v[k] = v[k - 1];
+            v[k - 1] = swap;
+        }
+    return n == 0 ? NAN : n % 2 ? v[n / 2] : 0.5 * (v[n / 2 - 1] + v[n / 2]);
+}
+
+/* Branches of a step that were served from the cache. */
+static int cached_branches(const prx_job *j, int step)
+{
+    int n = 0;
+    for (int b = 0; b < j->branches; b++)
+        n += j->stats[step].reports[b].cached;
+    return n;
+}
+
+/* Median time of the steps that were computed (cached 0) or cached in every branch; NaN: there is none. */
+static double typical_seconds(const prx_job *j, int cached)
+{
+    double *list = prxi_calloc(j->ctx.mem, PRXI_MEM_SCRATCH, (size_t)j->set.steps, sizeof *list);
+    int n = 0;
+    for (int i = j->first_step; list && i < j->step; i++)
+        if (cached_branches(j, i) == (cached ? j->branches : 0))
+            list[n++] = j->stats[i].seconds;
+    const double t = median(list, n);
+    prxi_free(j->ctx.mem, list);
+    return t;
+}
+
+/* {"computed": {reason: passes, ...}, "cached": {...}}; a pass is one branch of one step. */
+static cJSON *passes_json(const prx_job *j)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON *const kinds[] = { cJSON_AddObjectToObject(o, "computed"), cJSON_AddObjectToObject(o, "cached") };
+    for (int i = j->first_step; i < j->step; i++)
+        for (int b = 0; b < j->branches; b++) {
+            const prxi_cache_report *r = &j->stats[i].reports[b];
+            const char *reason = r->reason ? r->reason : "";
+            cJSON *kind = kinds[r->cached != 0], *count = cJSON_GetObjectItemCaseSensitive(kind, reason);
+            if (count)
+                cJSON_SetNumberValue(count, count->valuedouble + 1);
+            else
+                cJSON_AddNumberToObject(kind, reason, 1);
+        }
+    return o;
+}
+
+static cJSON *cache_json(const prx_job *j, int computed)
+{
+    cJSON *o = cJSON_CreateObject();
+    const double full = typical_seconds(j, 0), reused = typical_seconds(j, 1);
+    const int steps = j->step - j->first_step;
+    cJSON_AddStringToObject(o, "policy", j->cache->name);
+    cJSON_AddNumberToObject(o, "computed_steps", computed);
+    cJSON_AddNumberToObject(o, "cached_steps", steps - computed);
+    cJSON_AddItemToObject(o, "passes", passes_json(j));
+    add_number_or_null(o, "computed_step_seconds", full);
+    add_number_or_null(o, "cached_step_seconds", reused);
+    add_number_or_null(o, "saved_seconds", full * steps - j->phases.denoise);
+    return o;
+}
+
 static cJSON *phases_json(const prxi_phases *p)
 {
     cJSON *o = cJSON_CreateObject();
@@ -180,6 +248,7 @@ cJSON *prxi_stats_json(const prx_job *j)
     double density = NAN;
     cJSON_AddItemToObject(o, "steps", steps_json(j, &computed, &density));
     cJSON_AddNumberToObject(o, "computed_steps", computed);
+    cJSON_AddItemToObject(o, "cache", cache_json(j, computed));
     add_number_or_null(o, "attention_density", density);
     cJSON_AddNumberToObject(o, "peak_memory_bytes", (double)usage.ru_maxrss * 1024.0);
     cJSON_AddNumberToObject(o, "peak_allocated_bytes", (double)atomic_load(&j->engine->mem.peak));

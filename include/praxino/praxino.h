@@ -146,7 +146,7 @@ PRX_API void prx_job_close(prx_job **j);
 PRX_API const char *prx_job_last_error(const prx_job *j);
 /* Any setting by name, as text: prompt, negative_prompt, width, height, frames, fps, steps, guidance, guidance_2, shift, scheduler, seed,
  * attention, cache, schedule, attention.KEY, cache.KEY, vae.tiling, max_text, output, dump, latents, save_state, save_every,
- * resume. Unknown names and bad values: PRX_EINVAL with what is accepted. Later calls win. */
+ * resume, record_trace. Unknown names and bad values: PRX_EINVAL with what is accepted. Later calls win. */
 PRX_API int prx_job_set(prx_job *j, const char *key, const char *value);
 /* Current value as text; PRX_EINVAL if unknown or buf too small. */
 PRX_API int prx_job_get(const prx_job *j, const char *key, char *buf, size_t n);

@@ -35,6 +35,11 @@ expect 0 "replay under bins" "$PRAXINO" replay "$tmp/trace.json" --set cache.ste
     --set cache.steps_computation_policy=static --set cache.max_warmup_steps=0 --json "$tmp/bins.json"
 check "cached as the bins say" sh -c "tr -d ' \n\t' <'$tmp/bins.json' | grep -q '\[\[\"F\",\"F\",\"C\",\"C\",\"F\",\"C\"\]\]'"
 expect 2 "unknown setting" "$PRAXINO" replay "$tmp/trace.json" --set cache.threshhold=1
+tr -d '\n' <"$tmp/trace.json" | sed 's/"probes"/"Fn_compute_blocks": 2, "probes"/' >"$tmp/two.json"
+expect 2 "probes of other blocks" "$PRAXINO" replay "$tmp/two.json"
+says Fn_compute_blocks=2 "probes of other blocks"
+tr -d '\n' <"$tmp/trace.json" | sed 's/"probes"/"measured": [[1, 2]], "probes"/' >"$tmp/measured.json"
+expect 2 "measured diffs of another shape" "$PRAXINO" replay "$tmp/measured.json"
 printf '{"steps": 6, "branches": ["cond"], "probes": [[[1], [1, 2]]]}' >"$tmp/short.json"
 expect 2 "trace of another shape" "$PRAXINO" replay "$tmp/short.json"
 finish

@@ -52,20 +52,43 @@ static const char *file(const char *name)
     return path;
 }
 
-/* Two jobs: with policies that hold memory, and with a saved state. */
-static int configure(prx_job *j, int policies)
+/* Jobs: with a saved state, then with policies that hold memory. */
+typedef struct job_kind {
+    const char *cache, *setting, *value;      /* a value "x.json" is a file in the folder of the outputs */
+    int stride;                               /* times STRIDE: the jobs share most allocations */
+    const char *steps;
+} job_kind;
+
+static const job_kind kinds[] = {
+    { NULL, "save_state", "state", 1, "2" },
+    { "dbcache", "record_trace", "x.json", 1, "2" },
+    { "teacache", "cache.coefficients", "0,0,0,0,0.05", 7, "2" },
+    { "teacache", "cache.calibrate", "x.json", 7, "7" },
+    { "magcache", "cache.calibrate", "x.json", 7, "2" },
+    { "easycache", "cache.ret_steps", "1", 7, "2" },
+    { "dbprune", "cache.non_prune_block_ids", "1", 7, "2" },
+};
+
+static int set_cache(prx_job *j, const job_kind *kind)
 {
-    static const char *const settings[][2] = {
+    const int is_file = strcmp(kind->value, "x.json") == 0 || strcmp(kind->value, "state") == 0;
+    const int err = kind->cache ? prx_job_set(j, "cache", kind->cache) : PRX_OK;
+    return err < 0 ? err : prx_job_set(j, kind->setting, is_file ? file(kind->value) : kind->value);
+}
+
+static int configure(prx_job *j, const job_kind *kind)
+{
+    const char *const settings[][2] = {
         { "prompt", "a red ball" }, { "negative_prompt", "blurry" }, { "width", "32" }, { "height", "32" },
-        { "frames", "5" }, { "steps", "2" }, { "guidance", "4" },
+        { "frames", "5" }, { "guidance", "4" }, { "steps", kind->steps },
     };
-    int err = policies ? prx_job_set(j, "cache", "dbcache") : prx_job_set(j, "save_state", file("state"));
+    int err = set_cache(j, kind);
     static const char *const svg2[][2] = {      /* 8 tokens, clustered in every layer: memory is asked for in the middle of one */
         { "attention", "svg2" }, { "attention.first_times_fp", "0" }, { "attention.num_q_centroids", "2" },
         { "attention.num_k_centroids", "4" }, { "attention.top_p_kmeans", "0.5" }, { "attention.probe", "true" },
         { "attention.seeding", "farthest" },
     };
-    for (size_t i = 0; policies && i < sizeof svg2 / sizeof *svg2 && err == PRX_OK; i++)
+    for (size_t i = 0; kind->cache && i < sizeof svg2 / sizeof *svg2 && err == PRX_OK; i++)
         err = prx_job_set(j, svg2[i][0], svg2[i][1]);
     for (size_t i = 0; i < sizeof settings / sizeof *settings && err == PRX_OK; i++)
         err = prx_job_set(j, settings[i][0], settings[i][1]);
@@ -77,7 +100,7 @@ static int configure(prx_job *j, int policies)
 }
 
 /* One job from opening the engine to closing it. text gets what failed; *complete: the run was through. */
-static int whole_job(faults *f, int policies, int *complete, char *text, size_t n)
+static int whole_job(faults *f, const job_kind *kind, int *complete, char *text, size_t n)
 {
     const prx_allocator allocator = { fault_alloc, fault_free, f };
     prx_engine_params params;
@@ -96,7 +119,7 @@ static int whole_job(faults *f, int policies, int *complete, char *text, size_t 
         err = prx_job_open(&j, m);
     snprintf(text, n, "%s", e ? prx_engine_last_error(e) : "no engine");
     if (err == PRX_OK) {
-        err = configure(j, policies);
+        err = configure(j, kind);
         if (err == PRX_OK)
             err = prx_job_run(j);
         *complete = err == PRX_OK;
@@ -113,18 +136,18 @@ static int whole_job(faults *f, int policies, int *complete, char *text, size_t 
 
 static void remove_files(void)
 {
-    static const char *const names[] = { "x.y4m", "x.safetensors", "state" };
+    static const char *const names[] = { "x.y4m", "x.safetensors", "state", "x.json" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unlink(file(names[i]));
 }
 
 /* Failure number at: returns 1 when the job was done without reaching it. */
-static int try_failure(long at, int stay, int policies)
+static int try_failure(long at, int stay, const job_kind *job)
 {
     char text[256];
     faults f = { .at = at, .stay = stay };
     int complete;
-    const int err = whole_job(&f, policies, &complete, text, sizeof text);
+    const int err = whole_job(&f, job, &complete, text, sizeof text);
     const char *kind = stay ? "from allocation" : "allocation";
     const int done = err == PRX_OK;
     CHECK(done || err == PRX_ENOMEM, "%s %ld: %s: %s", kind, at, prx_status_name(err), text);
@@ -137,30 +160,30 @@ static int try_failure(long at, int stay, int policies)
     return atomic_load(&f.calls) < at;
 }
 
-static void try_all(int policies)
+static void try_all(const job_kind *job)
 {
     char text[256];
     int complete;
     faults none = { .at = 0 };
-    REQUIRE(whole_job(&none, policies, &complete, text, sizeof text) == PRX_OK, "without failures: %s", text);
+    REQUIRE(whole_job(&none, job, &complete, text, sizeof text) == PRX_OK, "without failures: %s", text);
     CHECK(atomic_load(&none.outstanding) == 0, "without failures: %ld blocks leak", atomic_load(&none.outstanding));
     remove_files();
     const long total = atomic_load(&none.calls);
     CHECK(total > 300, "only %ld allocations: is the caller's allocator used?", total);
-    for (long at = 1; at <= total; at += at < EVERY_ONE_BELOW ? 1 : STRIDE)
-        try_failure(at, 0, policies);
-    for (long at = 1; at <= total; at += total / 60 + 1)
-        try_failure(at, 1, policies);
-    CHECK(try_failure(total + 1000000, 0, policies), "a failure that is never reached");
-    fprintf(stderr, "%ld allocations in a job\n", total);
+    for (long at = 1; at <= total; at += at < EVERY_ONE_BELOW && job->stride == 1 ? 1 : STRIDE * job->stride)
+        try_failure(at, 0, job);
+    for (long at = 1; at <= total; at += job->stride * (total / 60) + 1)
+        try_failure(at, 1, job);
+    CHECK(try_failure(total + 1000000, 0, job), "a failure that is never reached");
+    fprintf(stderr, "%ld allocations in a job with cache %s\n", total, job->cache ? job->cache : "none");
 }
 
 int main(void)
 {
     snprintf(dir, sizeof dir, "%s/praxino-fault.XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     REQUIRE(mkdtemp(dir), "no folder for the outputs");
-    try_all(0);
-    try_all(1);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        try_all(&kinds[i]);
     rmdir(dir);
     return TEST_END();
 }

@@ -1,0 +1,56 @@
+#!/bin/sh
+# Caches on the command: the line of what was saved, calibration files, traces, and what is refused with nothing written.
+. "$PRX_SOURCE/tests/cli/lib.sh"
+cd "$tmp" || exit 1
+# shellcheck disable=SC2086
+render() { "$PRAXINO" render "a red ball" $quick --steps 8 "$@"; }
+flat() { tr -d ' \n\t' <"$1"; }
+
+for cache in dbcache easycache dbprune; do
+    expect 0 "$cache" render --cache $cache -o x.y4m --progress auto
+    says "cache $cache: " "$cache says what it did"
+    says "passes " "$cache says why"
+done
+for cache in teacache magcache; do
+    expect 2 "$cache without numbers" render --cache $cache -o none.y4m
+    says "cache.calibrate=FILE" "$cache says how they are measured"
+    expect 0 "$cache measures" render --cache $cache --set cache.calibrate=$cache.json -o x.y4m
+    check "$cache: a file of the model" sh -c "tr -d ' \n\t' <$cache.json | grep -q '\"policy\":\"$cache\",\"model\":\"model\"'"
+done
+expect 0 "teacache takes its file" render --cache teacache --set cache.coefficients=teacache.json --set cache.teacache_thresh=9 \
+    -o x.y4m --stats tea.json
+check "and caches" sh -c 'grep -q acc_lt tea.json'
+expect 0 "magcache takes its file" render --cache magcache --set cache.mag_ratios=magcache.json --set cache.magcache_thresh=9 \
+    -o x.y4m --stats mag.json
+check "and caches" sh -c 'grep -q err_lt mag.json'
+expect 2 "ratios for a polynomial" render --cache teacache --set cache.coefficients=magcache.json -o none.y4m
+expect 2 "no such file" render --cache magcache --set cache.mag_ratios=nowhere.json -o none.y4m
+printf '{"policy": "magcache", "cond": [1, 0.9, -1]}' >bad.json
+expect 2 "a negative ratio" render --cache magcache --set cache.mag_ratios=bad.json -o none.y4m
+printf '{"policy": "magcache", "cond": [1, 0.9, "a"]}' >bad.json
+expect 2 "a ratio that is no number" render --cache magcache --set cache.mag_ratios=bad.json -o none.y4m
+printf '{"policy": "teacache", "coefficients": [1, 2, 3]}' >bad.json
+expect 2 "three coefficients" render --cache teacache --set cache.coefficients=bad.json -o none.y4m
+expect 2 "a setting of another cache" render --cache easycache --set cache.magcache_K=2 -o none.y4m
+expect 2 "a folder that is not there" render --cache magcache --set cache.calibrate=nowhere/m.json -o none.y4m
+expect 2 "seven blocks of three" render --cache dbprune --set cache.Fn_compute_blocks=7 -o none.y4m
+
+expect 0 "a trace" render --cache dbcache --set cache.residual_diff_threshold=0.3 --set cache.max_warmup_steps=2 --stats run.json \
+    --record-trace trace.json -o x.y4m
+expect 0 "its replay" "$PRAXINO" replay trace.json --set cache.residual_diff_threshold=0.3 --set cache.max_warmup_steps=2 --json replay.json
+cached=$(flat run.json | grep -o '"decision":"cached"' | wc -l)
+check "caches" test "$cached" -gt 0
+check "as many passes as the render" test "$(flat replay.json | sed 's/"diffs".*//' | grep -o '"C"' | wc -l)" = "$cached"
+expect 2 "a trace of a cache without probes" render --cache easycache --record-trace none.json -o none.y4m
+expect 2 "a trace into no folder" render --record-trace nowhere/t.json -o none.y4m
+absent none.y4m none.json
+
+if [ -f "$builtin/model_index.json" ]; then
+    small="-m $builtin --steps 25 --frames 9 --seed 7 --threads 2 --progress none"
+    for cache in teacache magcache easycache dbprune dbcache; do
+        # shellcheck disable=SC2086
+        expect 0 "$cache, built-in model" "$PRAXINO" render "a red ball" $small --cache $cache -o x.y4m --stats s.json
+        check "$cache caches something by default" grep -q '"decision":.*"cached"' s.json
+    done
+fi
+finish
