@@ -41,10 +41,24 @@ static int read_sigmas(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
     return PRX_OK;
 }
 
+int prxi_schedule_read_origin(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
+{
+    const char *model = NULL;
+    const cJSON *settings = cJSON_GetObjectItemCaseSensitive(j->root, "settings");
+    const cJSON *reuse = cJSON_GetObjectItemCaseSensitive(settings, "reuse");
+    int err;
+    if ((err = read_sigmas(c, s, j)) < 0 || (err = prxi_json_str(c, j, "model", &model)) < 0)
+        return err;
+    if (reuse && (!cJSON_IsString(reuse) || (strcmp(reuse->valuestring, "residual") && strcmp(reuse->valuestring, "velocity"))))
+        return prxi_fail(c, PRX_EFORMAT, "%s: settings.reuse: \"residual\" or \"velocity\" expected", j->path);
+    snprintf(s->reuse, sizeof s->reuse, "%s", reuse ? reuse->valuestring : "");
+    snprintf(s->model, sizeof s->model, "%s", model ? model : "");
+    return PRX_OK;
+}
+
 int prxi_schedule_read(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
 {
     int64_t steps = 0;
-    const char *model = NULL;
     int err;
     s->worst_edge = NAN;
     if ((err = prxi_json_int(c, j, "steps", 2, PRXI_SCHEDULE_MAX, &steps)) < 0)
@@ -52,27 +66,37 @@ int prxi_schedule_read(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
     if (!steps)
         return prxi_fail(c, PRX_EFORMAT, "%s: steps: missing: not a schedule file", j->path);
     s->steps = (int)steps;
-    if ((err = read_computed(c, s, j)) < 0 || (err = read_sigmas(c, s, j)) < 0 ||
-        (err = prxi_json_num(c, j, "worst_edge", &s->worst_edge)) < 0 || (err = prxi_json_str(c, j, "model", &model)) < 0)
+    if ((err = read_computed(c, s, j)) < 0 || (err = prxi_json_num(c, j, "worst_edge", &s->worst_edge)) < 0)
         return err;
-    snprintf(s->model, sizeof s->model, "%s", model ? model : "");
-    return PRX_OK;
+    return prxi_schedule_read_origin(c, s, j);
+}
+
+/* The free step of the job that is nearest in sigma. */
+static int nearest(const float *sigmas, int steps, const uint8_t *computed, double sigma)
+{
+    int best = -1;
+    for (int i = 0; i < steps; i++)
+        if (!computed[i] && (best < 0 || fabs(sigmas[i] - sigma) < fabs(sigmas[best] - sigma)))
+            best = i;
+    return best;
 }
 
 int prxi_schedule_map(prxi_ctx *c, const prxi_schedule *s, const float *sigmas, int steps, uint8_t *computed)
 {
+    const int has_last = s->computed[s->n - 1] == s->steps - 1;
     memset(computed, 0, (size_t)steps);
     if (!s->has_sigmas && s->steps != steps)
         return prxi_fail(c, PRX_EINVAL, "schedule: for %d steps and without sigmas; the job has %d steps", s->steps, steps);
     if (s->has_sigmas && s->n > steps)
         return prxi_fail(c, PRX_EINVAL, "schedule: computes %d steps; the job has only %d", s->n, steps);
-    for (int k = 0; k < s->n; k++) {
-        int best = s->has_sigmas ? -1 : s->computed[k];
-        for (int i = 0; s->has_sigmas && i < steps; i++)
-            if (!computed[i] && (best < 0 || fabs(sigmas[i] - s->sigmas[s->computed[k]]) < fabs(sigmas[best] - s->sigmas[s->computed[k]])))
-                best = i;
-        computed[best] = 1;
-    }
+    for (int k = 0; k < s->n && !s->has_sigmas; k++)
+        computed[s->computed[k]] = 1;
+    if (!s->has_sigmas)
+        return PRX_OK;
     computed[0] = 1;
+    if (has_last)
+        computed[steps - 1] = 1;
+    for (int k = 1; k < s->n - has_last; k++)
+        computed[nearest(sigmas, steps, computed, s->sigmas[s->computed[k]])] = 1;
     return PRX_OK;
 }

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-enum { CLI_MAX_OPTIONS = 48, CLI_MAX_WORDS = 4, CLI_MAX_SETS = 64 };
+enum { CLI_MAX_OPTIONS = 48, CLI_MAX_WORDS = 16, CLI_MAX_SETS = 64 };
 
 typedef struct cli_option {
     const char *group;       /* heading that starts with this option, or NULL */

@@ -43,8 +43,8 @@ static double now(void)
 
 static const char *phase_name(int phase)
 {
-    static const char *const names[] = { "load", "text", "denoise", "decode", "done" };
-    return phase >= 0 && phase <= PRX_PHASE_DONE ? names[phase] : "work";
+    static const char *const names[] = { "load", "text", "denoise", "decode", "done", "measure" };
+    return phase >= 0 && phase <= PRX_PHASE_MEASURE ? names[phase] : "work";
 }
 
 /* "0:07", "12:34", "1:02:03". */

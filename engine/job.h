@@ -113,6 +113,8 @@ int  prxi_settings_apply(prx_job *j, const char *prefix, const prxi_option *opti
 /* plan.c */
 int  prxi_plan(prx_job *j);
 void prxi_unplan(prx_job *j);
+/* What a cache policy is told about a planned job. */
+void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env);
 cJSON *prxi_plan_json(const prx_job *j);
 /* Bytes that this process may still take (free memory, cgroup limit); SIZE_MAX when unknown. */
 size_t prxi_memory_available(void);
@@ -122,6 +124,10 @@ int  prxi_run_start(prx_job *j);           /* outputs opened, text, noise */
 int  prxi_run_denoise(prx_job *j);         /* one step */
 int  prxi_run_decode(prx_job *j);          /* one latent frame */
 int  prxi_run_finish(prx_job *j);
+/* Parts of them, for the measurement of a graph: latents and stats allocated, the seed's noise, the network let go. */
+int  prxi_run_alloc(prx_job *j);
+void prxi_run_noise(prx_job *j);
+void prxi_run_drop_network(prx_job *j, int keep);
 void prxi_run_close(prx_job *j);
 
 /* state.c */

@@ -141,10 +141,10 @@ static int plan_attention(prx_job *j)
     return err < 0 ? err : j->attn->plan(j->attn_priv, &j->ctx, &env, &j->attn_plan);
 }
 
-static int plan_cache(prx_job *j)
+void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env)
 {
     const prxi_dit_config *d = &j->model->dit_cfg[0];
-    const prxi_cache_env env = {
+    *env = (prxi_cache_env) {
         .blocks = d->layers, .branches = j->branches, .steps = (int)j->set.steps,
         .tokens = (int64_t)(j->clip.frames / d->patch[0]) * (j->clip.height / d->patch[1]) * (j->clip.width / d->patch[2]),
         .dim = (int64_t)d->heads * d->head_dim, .latent_elems = (int64_t)j->latent_elems, .dtype = j->engine->dtype,
@@ -152,6 +152,12 @@ static int plan_cache(prx_job *j)
         .step_expert = j->step_expert, .act = &j->engine->kernels.act, .model = j->model->name, .model_dir = j->model->dir,
         .published = j->model->known.root ? cJSON_GetObjectItemCaseSensitive(j->model->known.root, "published") : NULL,
     };
+}
+
+static int plan_cache(prx_job *j)
+{
+    prxi_cache_env env;
+    prxi_plan_cache_env(j, &env);
     j->cache = prxi_cache_policy_find(j->set.cache);
     int err = open_policy(j, "cache", j->cache->options, j->cache->priv_size, &j->cache_priv);
     j->cache_plan = (prxi_cache_plan) { .computed_steps = -1 };

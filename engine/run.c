@@ -85,7 +85,7 @@ static int dump_latents(prx_job *j, int index)
     return prxi_dump_write(&j->ctx, j->dump, name, 0, j->latents, j->latent_elems * sizeof(float));
 }
 
-static int alloc_latents(prx_job *j)
+int prxi_run_alloc(prx_job *j)
 {
     const size_t bytes = j->latent_elems * sizeof(float), steps = (size_t)j->set.steps;
     j->latents = prxi_alloc(j->ctx.mem, PRXI_MEM_ACTIVATIONS, bytes);
@@ -105,7 +105,7 @@ static int alloc_latents(prx_job *j)
     return PRX_OK;
 }
 
-static void first_noise(prx_job *j)
+void prxi_run_noise(prx_job *j)
 {
     prxi_rng rng;
     prxi_rng_seed(&rng, (uint64_t)j->set.seed);
@@ -121,7 +121,7 @@ static int start_latents(prx_job *j)
     else if (j->text[PRXI_TEXT_LATENTS])
         return prxi_latents_load(j);
     else
-        first_noise(j);
+        prxi_run_noise(j);
     return dump_latents(j, 0);
 }
 
@@ -140,7 +140,7 @@ int prxi_run_start(prx_job *j)
 {
     int err;
     j->expert = -1;
-    if ((err = open_writer(j)) < 0 || (err = open_dump(j)) < 0 || (err = alloc_latents(j)) < 0 ||
+    if ((err = open_writer(j)) < 0 || (err = open_dump(j)) < 0 || (err = prxi_run_alloc(j)) < 0 ||
         (err = start_latents(j)) < 0 || (err = embed_prompts(j)) < 0 || (err = check_cancel(j)) < 0)
         return err;
     return PRX_OK;
@@ -148,7 +148,7 @@ int prxi_run_start(prx_job *j)
 
 /* ---- denoise ---- */
 
-static void drop_dit(prx_job *j, int keep)
+void prxi_run_drop_network(prx_job *j, int keep)
 {
     prxi_dit_run_close(&j->ctx, &j->dit_run);
     if (j->expert >= 0 && j->dit)
@@ -163,7 +163,7 @@ static int use_expert(prx_job *j, int expert)
     if (j->expert == expert)
         return PRX_OK;
     const double t = prxi_now();
-    drop_dit(j, 0);
+    prxi_run_drop_network(j, 0);
     prxi_dit_clip clip = { j->clip.frames, j->clip.height, j->clip.width, j->branches, { 0 }, { NULL },
                            (int)j->set.max_text };
     for (int b = 0; b < j->branches; b++) {
@@ -259,7 +259,7 @@ static int start_decode(prx_job *j)
     const double t = prxi_now();
     const size_t pixels = (size_t)j->set.width * (size_t)j->set.height * 3;
     const size_t n = pixels * (size_t)j->model->vae_info.scale_temporal;
-    drop_dit(j, j->set.keep_weights && j->model->experts == 1);
+    prxi_run_drop_network(j, j->set.keep_weights && j->model->experts == 1);
     j->rgb = prxi_alloc(j->ctx.mem, PRXI_MEM_FRAMES, n * sizeof(float));
     j->rgb8 = prxi_alloc(j->ctx.mem, PRXI_MEM_FRAMES, pixels);
     if (!j->rgb || !j->rgb8)
@@ -332,7 +332,7 @@ void prxi_run_close(prx_job *j)
     if (j->vae)
         prxi_model_release_vae(j->model, j->set.keep_weights);
     j->vae = NULL;
-    drop_dit(j, j->set.keep_weights && j->model->experts == 1);
+    prxi_run_drop_network(j, j->set.keep_weights && j->model->experts == 1);
     for (int b = 0; b < PRXI_BRANCHES; b++) {
         prxi_free(j->ctx.mem, j->prompts[b].out);
         prxi_free(j->ctx.mem, j->v[b]);

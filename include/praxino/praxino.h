@@ -160,10 +160,10 @@ PRX_API int prx_job_set_latents(prx_job *j, const float *data, size_t n);
  * PRX_ENOMEM when it cannot fit. */
 PRX_API int prx_job_plan(prx_job *j, char **json);
 
-enum { PRX_PHASE_LOAD, PRX_PHASE_TEXT, PRX_PHASE_DENOISE, PRX_PHASE_DECODE, PRX_PHASE_DONE };
+enum { PRX_PHASE_LOAD, PRX_PHASE_TEXT, PRX_PHASE_DENOISE, PRX_PHASE_DECODE, PRX_PHASE_DONE, PRX_PHASE_MEASURE };
 typedef struct prx_progress {
     int phase;                 /* PRX_PHASE_* */
-    int step, steps;           /* denoise: steps done; decode: latent frames done */
+    int step, steps;           /* denoise: steps done; decode: latent frames done; measure: steps of the network done */
     double elapsed;            /* s since the job began */
     double remaining;          /* s, estimated; negative: unknown */
 } prx_progress;
@@ -186,6 +186,14 @@ PRX_API int prx_job_get_latents(prx_job *j, const float **data, int64_t shape[4]
 /* Stats JSON (DESIGN.md section 6); free with prx_text_free. */
 PRX_API int prx_job_stats(prx_job *j, char **json);
 
+/* Measures LeMiCa's graph with the settings of the job, whose cache is none: for every jump i -> j the mean absolute change of the final
+ * latents when the steps between reuse step i and all others are computed. prompts: one a line; seeds: "0,1,7-9", NULL for the job's; each
+ * prompt runs with each seed. settings, "key=value,...": reuse (residual, velocity), calibrator, order, newton_gap, max_gap (8), quick.
+ * state: a file that keeps what is measured, from which an interrupted measurement with the same settings goes on; NULL: none.
+ * The caller removes it. Progress has the phase PRX_PHASE_MEASURE. json: the graph (DESIGN.md section 6); prx_text_free. The job
+ * cannot run afterwards. */
+PRX_API int prx_schedule_build(prx_job *j, const char *prompts, const char *seeds, const char *settings, const char *state, char **json);
+
 /* ---- video files ---- */
 
 /* Compares two videos, image sequences or dumps: PSNR, SSIM, per frame and mean, as JSON (free with prx_text_free). Different sizes or
@@ -203,6 +211,9 @@ PRX_API int prx_mask_svg2(prx_engine *e, const char *dump, const char *settings,
 /* The path through a graph file with `budget` computed steps; objective: "minimax" (lexicographic) or "sum". A schedule as JSON, with the
  * other objective's path beside it. */
 PRX_API int prx_schedule_solve(prx_engine *e, const char *graph, int budget, const char *objective, char **json);
+/* A graph file with n schedule files beside it: weights, and for each schedule its jumps, as JSON; png: also draws them there; may be
+ * NULL. A schedule of another model is PRX_EINVAL; one for other steps is mapped by sigma. */
+PRX_API int prx_schedule_show(prx_engine *e, const char *graph, const char *const *schedules, int n, const char *png, char **json);
 /* The decisions that a cache with these settings ("residual_diff_threshold=0.1,...") takes on a recorded trace. */
 PRX_API int prx_replay(prx_engine *e, const char *cache, const char *settings, const char *trace, char **json);
 
