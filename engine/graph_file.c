@@ -114,7 +114,8 @@ static int check_settings(const prxi_graph *g, const prxi_json *j)
         if (!differs && !cJSON_Compare(e, cJSON_GetObjectItemCaseSensitive(saved, e->string), 1))
             differs = e->string;
     if (differs)
-        err = prxi_fail(c, PRX_EINVAL, "%s: %s differs from the measurement that wrote it; remove the file to begin anew", j->path, differs);
+        err = prxi_fail(c, PRX_EINVAL, "%s: %s differs from the measurement that wrote it; remove the file to begin anew", j->path,
+                        differs);
     cJSON_Delete(now);
     return err;
 }

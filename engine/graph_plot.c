@@ -6,23 +6,23 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "video_io/canvas.h"
+#include "draw.h"
 
 enum { WIDTH = 1400, LEFT = 96, RIGHT = 130, TOP = 84, ROW = 26, LANE = 128, BOTTOM = 74 };
 
-static const prxi_color ink = { 40, 40, 46 }, faint = { 208, 208, 214 }, empty = { 241, 241, 244 };
+enum { INK = 0x28282e, FAINT = 0xd0d0d6, EMPTY = 0xf1f1f4, PAPER = PRXI_PAPER };
 /* Of a schedule's boxes, and of its frames in the map. */
-static const prxi_color colors[] = { { 38, 70, 140 }, { 20, 120, 70 }, { 110, 60, 150 }, { 90, 90, 90 } };
+static const uint32_t colors[] = { 0x26468c, 0x147846, 0x6e3c96, 0x5a5a5a };
 
 typedef struct plot {
-    prxi_canvas k;
+    prxi_picture k;
     const prxi_shown *s;
     double column;              /* width of a step */
     double low, high;           /* logarithms of the smallest and largest weight */
 } plot;
 
 /* Light for little error, dark for much. */
-static prxi_color heat(const plot *p, double w)
+static uint32_t heat(const plot *p, double w)
 {
     static const double stops[5][3] = { { 255, 240, 180 }, { 253, 190, 100 }, { 235, 105, 60 }, { 165, 30, 80 }, { 50, 10, 70 } };
     const double t = p->high > p->low && w > 0 ? fmax(0, fmin(1, (log(w) - p->low) / (p->high - p->low))) * 4 : 0;
@@ -31,7 +31,7 @@ static prxi_color heat(const plot *p, double w)
     double v[3];
     for (int c = 0; c < 3; c++)
         v[c] = stops[i][c] + f * (stops[i + 1][c] - stops[i][c]);
-    return (prxi_color) { (uint8_t)v[0], (uint8_t)v[1], (uint8_t)v[2] };
+    return (uint32_t)v[0] << 16 | (uint32_t)v[1] << 8 | (uint32_t)v[2];
 }
 
 static void find_range(plot *p)
@@ -57,7 +57,7 @@ static double step_x(const plot *p, double step)
 
 static void write(plot *p, double x, double y, double size, prxi_align align, const char *text)
 {
-    prxi_canvas_text(&p->k, x, y, size, align, ink, text);
+    prxi_draw_text(&p->k, x, y, size, align, INK, text);
 }
 
 /* ---- heat map ---- */
@@ -72,11 +72,12 @@ static void draw_map(plot *p)
         write(p, LEFT - 10, y + ROW * 0.5 + 5, 10, PRXI_RIGHT, text);
         for (int i = 0; i + gap < g->steps; i++) {
             const double w = prxi_dag_weight(g, i, i + gap), x = step_x(p, i);
-            prxi_canvas_box(&p->k, x, y, x + p->column - 1, y + ROW - 1, isnan(w) ? empty : heat(p, w));
+            prxi_draw_box(&p->k, x, y, x + p->column - 1, y + ROW - 1, isnan(w) ? EMPTY : heat(p, w));
         }
     }
     write(p, LEFT - 10, TOP - 12, 10, PRXI_RIGHT, "jump");
-    write(p, LEFT, TOP - 12, 10, PRXI_LEFT, "mean absolute change of the final latents, by the step that is reused and the length of the jump");
+    write(p, LEFT, TOP - 12, 10, PRXI_LEFT,
+          "mean absolute change of the final latents, by the step that is reused and the length of the jump");
 }
 
 static void draw_scale(plot *p)
@@ -86,7 +87,7 @@ static void draw_scale(plot *p)
     if (!(p->high > p->low))
         return;
     for (int i = 0; i < (int)height; i++)
-        prxi_canvas_box(&p->k, x, TOP + i, x + 16, TOP + i + 1, heat(p, exp(p->high - i / (height - 1) * (p->high - p->low))));
+        prxi_draw_box(&p->k, x, TOP + i, x + 16, TOP + i + 1, heat(p, exp(p->high - i / (height - 1) * (p->high - p->low))));
     const int labels = height > 90 ? 5 : 2;
     for (int i = 0; i < labels; i++) {
         const double f = i / (double)(labels - 1);
@@ -97,19 +98,19 @@ static void draw_scale(plot *p)
 
 /* ---- schedules ---- */
 
-static void draw_arc(plot *p, double x0, double x1, double base, double height, double thick, prxi_color color)
+static void draw_arc(plot *p, double x0, double x1, double base, double height, double thick, uint32_t color)
 {
     enum { PIECES = 48 };
     double last_x = x0, last_y = base;
     for (int i = 1; i <= PIECES; i++) {
         const double a = 3.14159265358979 * i / PIECES;
         const double x = (x0 + x1) / 2 - cos(a) * (x1 - x0) / 2, y = base - sin(a) * height;
-        prxi_canvas_line(&p->k, last_x, last_y, x, y, thick, color);
+        prxi_draw_line(&p->k, last_x, last_y, x, y, thick, color);
         last_x = x, last_y = y;
     }
 }
 
-static prxi_color color_of(const plot *p, const prxi_shown_schedule *d)
+static uint32_t color_of(const plot *p, const prxi_shown_schedule *d)
 {
     return colors[(size_t)(d - p->s->schedule) % (sizeof colors / sizeof *colors)];
 }
@@ -121,12 +122,12 @@ static void draw_steps(plot *p, const prxi_shown_schedule *d, double y)
     for (int i = 0; i < p->s->g.steps; i++) {
         const double x = step_x(p, i + 0.5) - side / 2;
         if (d->computed[i])
-            prxi_canvas_box(&p->k, x, y, x + side, y + side, color_of(p, d));
+            prxi_draw_box(&p->k, x, y, x + side, y + side, color_of(p, d));
         else
-            prxi_canvas_frame(&p->k, x, y, x + side, y + side, 1.5, faint);
+            prxi_draw_frame(&p->k, x, y, x + side, y + side, 1.5, FAINT);
         snprintf(text, sizeof text, "%d", i);
         if (d->computed[i] && side >= 18)
-            prxi_canvas_text(&p->k, x + side / 2, y + side / 2 + 4.5, 9, PRXI_CENTER, (prxi_color) { 255, 255, 255 }, text);
+            prxi_draw_text(&p->k, x + side / 2, y + side / 2 + 4.5, 9, PRXI_CENTER, PAPER, text);
     }
 }
 
@@ -153,11 +154,12 @@ static void draw_schedule(plot *p, const prxi_shown_schedule *d, double y)
             continue;
         const double w = j - i <= g->max_gap ? prxi_dag_weight(g, i, j) : NAN;
         const double x0 = step_x(p, i + 0.5), x1 = step_x(p, j + 0.5), height = 12 + 46.0 * (j - i) / (g->max_gap > 8 ? g->max_gap : 8);
-        draw_arc(p, x0, x1, base, height, 6, ink);
-        draw_arc(p, x0, x1, base, height, 4, isnan(w) ? faint : heat(p, w));
+        draw_arc(p, x0, x1, base, height, 6, INK);
+        draw_arc(p, x0, x1, base, height, 4, isnan(w) ? FAINT : heat(p, w));
         if (j - i <= g->max_gap) {       /* the same jump in the map */
             const double top = TOP + (g->max_gap - (j - i)) * ROW;
-            prxi_canvas_frame(&p->k, step_x(p, i) - 1, top - 1, step_x(p, i + 1), top + ROW, 2.5, color_of(p, d));
+            prxi_draw_frame(&p->k, step_x(p, i) - 2, top - 2, step_x(p, i + 1) + 1, top + ROW + 1, 4.5, PAPER);
+            prxi_draw_frame(&p->k, step_x(p, i) - 1, top - 1, step_x(p, i + 1), top + ROW, 2.5, color_of(p, d));
         }
     }
     draw_steps(p, d, base);
@@ -172,11 +174,11 @@ static void draw_axis(plot *p, double y)
     write(p, LEFT - 10, y + 22, 10, PRXI_RIGHT, "step");
     if (p->s->origin.has_sigmas)
         write(p, LEFT - 10, y + 44, 10, PRXI_RIGHT, "sigma");
-    prxi_canvas_line(&p->k, LEFT, y, step_x(p, steps), y, 1, ink);
+    prxi_draw_line(&p->k, LEFT, y, step_x(p, steps), y, 1, INK);
     for (int i = 0; i < steps; i++) {
         const double x = step_x(p, i + 0.5);
         const int labelled = i % every == 0;
-        prxi_canvas_line(&p->k, x, y, x, y + (labelled ? 6 : 3), 1, ink);
+        prxi_draw_line(&p->k, x, y, x, y + (labelled ? 6 : 3), 1, INK);
         if (!labelled)
             continue;
         snprintf(text, sizeof text, "%d", i);
@@ -206,7 +208,7 @@ int prxi_shown_draw(prxi_ctx *c, const prxi_shown *s, const char *png)
 {
     const int map = (s->g.max_gap - 1) * ROW, height = TOP + map + 16 + s->n * LANE + BOTTOM;
     plot p = { .s = s, .column = (double)(WIDTH - LEFT - RIGHT) / s->g.steps };
-    int err = prxi_canvas_open(c, &p.k, WIDTH, height);
+    int err = prxi_picture_open(c, &p.k, WIDTH, height);
     if (err < 0)
         return err;
     find_range(&p);
@@ -216,7 +218,7 @@ int prxi_shown_draw(prxi_ctx *c, const prxi_shown *s, const char *png)
     for (int i = 0; i < s->n; i++)
         draw_schedule(&p, &s->schedule[i], TOP + map + 16 + i * LANE);
     draw_axis(&p, TOP + map + 16 + s->n * LANE);
-    err = prxi_canvas_write(c, &p.k, png);
-    prxi_canvas_close(c, &p.k);
+    err = prxi_picture_write(c, &p.k, png);
+    prxi_picture_close(c, &p.k);
     return err;
 }

@@ -1,48 +1,16 @@
-/* Drawing on an RGB picture. Edges are smooth: a pixel takes colour by how much of it is covered. */
-#include "canvas.h"
+/* Drawing on a picture. Edges are smooth: a pixel takes colour by how much of it is covered. */
+#include "draw.h"
 
 #include <math.h>
-#include <string.h>
 
-#include "video.h"
-
-int prxi_canvas_open(prxi_ctx *c, prxi_canvas *k, int width, int height)
+static void blend(prxi_picture *p, int x, int y, double cover, uint32_t color)
 {
-    const size_t n = (size_t)width * (size_t)height * 3;
-    *k = (prxi_canvas) { width, height, prxi_alloc(c->mem, PRXI_MEM_FRAMES, n) };
-    if (!k->rgb)
-        return prxi_fail_nomem(c, "picture", n);
-    memset(k->rgb, 255, n);
-    return PRX_OK;
-}
-
-void prxi_canvas_close(prxi_ctx *c, prxi_canvas *k)
-{
-    prxi_free(c->mem, k->rgb);
-    k->rgb = NULL;
-}
-
-int prxi_canvas_write(prxi_ctx *c, const prxi_canvas *k, const char *path)
-{
-    const prxi_video_spec spec = { .width = k->width, .height = k->height, .fps_num = 1, .fps_den = 1, .frames = 1, .crf = -1 };
-    prxi_writer *w = NULL;
-    int err = prxi_writer_open(c, &w, NULL, path, &spec);
-    if (err == PRX_OK)
-        err = prxi_writer_frame(c, w, k->rgb);
-    if (err == PRX_OK)
-        err = prxi_writer_finish(c, w);
-    prxi_writer_close(c, &w);
-    return err;
-}
-
-static void blend(prxi_canvas *k, int x, int y, double cover, prxi_color color)
-{
-    const uint8_t in[3] = { color.r, color.g, color.b };
-    if (x < 0 || y < 0 || x >= k->width || y >= k->height || cover <= 0)
+    const int in[3] = { color >> 16 & 255, color >> 8 & 255, color & 255 };
+    if (x < 0 || y < 0 || x >= p->width || y >= p->height || cover <= 0)
         return;
-    uint8_t *p = k->rgb + 3 * ((size_t)y * (size_t)k->width + (size_t)x);
+    uint8_t *to = p->rgb + 3 * ((size_t)y * (size_t)p->width + (size_t)x);
     for (int i = 0; i < 3; i++)
-        p[i] = (uint8_t)(p[i] + (in[i] - p[i]) * (cover < 1 ? cover : 1) + 0.5);
+        to[i] = (uint8_t)(to[i] + (in[i] - to[i]) * (cover < 1 ? cover : 1) + 0.5);
 }
 
 /* The first and last pixel that [a, b] touches within [0, n). */
@@ -61,30 +29,30 @@ static double overlap(int pixel, double a, double b)
     return fmax(0, fmin(b, pixel + 1) - fmax(a, pixel));
 }
 
-void prxi_canvas_box(prxi_canvas *k, double x0, double y0, double x1, double y1, prxi_color color)
+void prxi_draw_box(prxi_picture *p, double x0, double y0, double x1, double y1, uint32_t color)
 {
-    for (int y = first_of(y0); y <= last_of(y1, k->height); y++)
-        for (int x = first_of(x0); x <= last_of(x1, k->width); x++)
-            blend(k, x, y, overlap(x, x0, x1) * overlap(y, y0, y1), color);
+    for (int y = first_of(y0); y <= last_of(y1, p->height); y++)
+        for (int x = first_of(x0); x <= last_of(x1, p->width); x++)
+            blend(p, x, y, overlap(x, x0, x1) * overlap(y, y0, y1), color);
 }
 
-void prxi_canvas_frame(prxi_canvas *k, double x0, double y0, double x1, double y1, double thick, prxi_color color)
+void prxi_draw_frame(prxi_picture *p, double x0, double y0, double x1, double y1, double thick, uint32_t color)
 {
-    prxi_canvas_box(k, x0, y0, x1, y0 + thick, color);
-    prxi_canvas_box(k, x0, y1 - thick, x1, y1, color);
-    prxi_canvas_box(k, x0, y0 + thick, x0 + thick, y1 - thick, color);
-    prxi_canvas_box(k, x1 - thick, y0 + thick, x1, y1 - thick, color);
+    prxi_draw_box(p, x0, y0, x1, y0 + thick, color);
+    prxi_draw_box(p, x0, y1 - thick, x1, y1, color);
+    prxi_draw_box(p, x0, y0 + thick, x0 + thick, y1 - thick, color);
+    prxi_draw_box(p, x1 - thick, y0 + thick, x1, y1 - thick, color);
 }
 
 /* Covered is what is nearer than half the thickness to the segment. */
-void prxi_canvas_line(prxi_canvas *k, double x0, double y0, double x1, double y1, double thick, prxi_color color)
+void prxi_draw_line(prxi_picture *p, double x0, double y0, double x1, double y1, double thick, uint32_t color)
 {
     const double dx = x1 - x0, dy = y1 - y0, length = dx * dx + dy * dy, r = thick / 2;
-    for (int y = first_of(fmin(y0, y1) - r - 1); y <= last_of(fmax(y0, y1) + r + 1, k->height); y++)
-        for (int x = first_of(fmin(x0, x1) - r - 1); x <= last_of(fmax(x0, x1) + r + 1, k->width); x++) {
+    for (int y = first_of(fmin(y0, y1) - r - 1); y <= last_of(fmax(y0, y1) + r + 1, p->height); y++)
+        for (int x = first_of(fmin(x0, x1) - r - 1); x <= last_of(fmax(x0, x1) + r + 1, p->width); x++) {
             const double px = x + 0.5 - x0, py = y + 0.5 - y0;
             const double t = length > 0 ? fmax(0, fmin(1, (px * dx + py * dy) / length)) : 0;
-            blend(k, x, y, r + 0.5 - hypot(px - t * dx, py - t * dy), color);
+            blend(p, x, y, r + 0.5 - hypot(px - t * dx, py - t * dy), color);
         }
 }
 
@@ -128,7 +96,7 @@ static double advance(char ch)
     return w + 1.8;
 }
 
-double prxi_canvas_text_width(double size, const char *text)
+double prxi_text_width(double size, const char *text)
 {
     double w = 0;
     for (; *text; text++)
@@ -136,30 +104,30 @@ double prxi_canvas_text_width(double size, const char *text)
     return w > 0 ? (w - 1.8) * size / 6 : 0;
 }
 
-static void draw_glyph(prxi_canvas *k, double x, double y, double unit, prxi_color color, const char *strokes)
+static void draw_glyph(prxi_picture *p, double x, double y, double unit, uint32_t color, const char *strokes)
 {
     double last_x = 0, last_y = 0;
     int begun = 0;
-    for (const char *p = strokes; *p && p[1]; p += 2) {
-        if (*p == ' ') {
+    for (const char *g = strokes; *g && g[1]; g += 2) {
+        if (*g == ' ') {
             begun = 0;
-            p--;
+            g--;
             continue;
         }
-        const double at_x = x + (p[0] - '0') * unit, at_y = y + (p[1] - '0' - 6) * unit;
-        if (begun || !p[2] || p[2] == ' ')
-            prxi_canvas_line(k, begun ? last_x : at_x, begun ? last_y : at_y, at_x, at_y, fmax(1.1, 0.8 * unit), color);
+        const double at_x = x + (g[0] - '0') * unit, at_y = y + (g[1] - '0' - 6) * unit;
+        if (begun || !g[2] || g[2] == ' ')
+            prxi_draw_line(p, begun ? last_x : at_x, begun ? last_y : at_y, at_x, at_y, fmax(1.1, 0.8 * unit), color);
         last_x = at_x, last_y = at_y;
         begun = 1;
     }
 }
 
-void prxi_canvas_text(prxi_canvas *k, double x, double y, double size, prxi_align align, prxi_color color, const char *text)
+void prxi_draw_text(prxi_picture *p, double x, double y, double size, prxi_align align, uint32_t color, const char *text)
 {
     const double unit = size / 6;
-    x -= prxi_canvas_text_width(size, text) * (align == PRXI_RIGHT ? 1 : align == PRXI_CENTER ? 0.5 : 0);
+    x -= prxi_text_width(size, text) * (align == PRXI_RIGHT ? 1 : align == PRXI_CENTER ? 0.5 : 0);
     for (; *text; text++) {
-        draw_glyph(k, x, y, unit, color, glyph(*text));
+        draw_glyph(p, x, y, unit, color, glyph(*text));
         x += advance(*text) * unit;
     }
 }

@@ -1,0 +1,141 @@
+#!/bin/sh
+# schedule build, solve, show and their replay: the whole way on a small model; interruption; bad files.
+. "$PRX_SOURCE/tests/cli/lib.sh"
+cd "$tmp" || exit 1
+size="--frames 5 --width 32 --height 32 --threads 2 --dtype f32"
+quiet="--progress none"
+printf 'a red ball\na blue cube spins\n' >prompts.txt
+number() { tr -d ' \n\t' <"$2" | grep -o "\"$1\":[0-9.e-]*" | head -n 1 | cut -d: -f2; }
+computed() { tr -d ' \n\t' <"$1" | grep -o '"computed_steps":[0-9]*' | cut -d: -f2; }
+
+# ---- measured, solved, shown ----
+
+# shellcheck disable=SC2086
+build="$PRAXINO schedule build -m $model --prompts prompts.txt --seeds 1-2 $size --steps 8 --max-gap 4"
+expect 0 "build" $build $quiet -o graph.json
+check "all jumps of 2 to 4 steps" test "$(grep -c '"from"' graph.json)" = 15
+check "no state is left" test ! -e graph.json.state
+expect 0 "two budgets" "$PRAXINO" schedule solve graph.json --budget 3,5 --json s%d.json
+check "a file each" test -s s3.json -a -s s5.json
+check "the shortest sum beside it" grep -q shortest_sum s5.json
+check "sums agree" sh -c "[ \"$(number sum s3.json)\" ] && [ \"$(number worst_edge s3.json)\" ]"
+expect 0 "show" "$PRAXINO" schedule show graph.json s3.json s5.json --png graph.png
+check "rows of steps" grep -q '5 of 8 steps computed, worst jump' out
+check "a picture" sh -c 'head -c 4 graph.png | grep -q PNG'
+expect 0 "show as JSON" "$PRAXINO" schedule show graph.json s3.json --json shown.json
+check "its budget" test "$(number budget shown.json)" = 3
+check "the weight that solve found" test "$(number worst_edge shown.json)" = "$(number worst_edge s3.json)"
+expect 0 "velocity, quick" "$PRAXINO" schedule build -m "$model" --prompts prompts.txt $size --steps 8 --reuse velocity --quick \
+    --progress auto -o quick.json
+check "the error of interpolation is told" grep -q 'interpolated: off by .* %' err
+check "velocity is recorded" grep -q '"reuse":.*"velocity"' quick.json
+
+# ---- replayed ----
+
+render="$PRAXINO render -m $model $size --seed 9 --progress none"
+# shellcheck disable=SC2086
+replay() { what=$1; shift; expect 0 "$what" $render "a red ball" --stats stats.json "$@"; }
+replay "a schedule" --steps 8 -o a.y4m --cache lemica --schedule s5.json
+check "five steps computed" test "$(computed stats.json)" = 5
+check "the residual reused, as measured" grep -q 'schedule: residual reused' stats.json
+replay "a budget of that graph" --steps 8 -o b.y4m --cache lemica --set cache.budget=5 --set cache.graph=graph.json
+check "the same video" cmp a.y4m b.y4m
+replay "a velocity graph" --steps 8 -o c.y4m --cache lemica --set cache.budget=4 --set cache.graph=quick.json
+check "the velocity reused, as measured" grep -q 'schedule: velocity reused' stats.json
+replay "20 steps" --steps 20 -o d.y4m --cache lemica --schedule s5.json
+check "five of 20 computed" test "$(computed stats.json)" = 5
+replay "another shift" --steps 12 --shift 7 -o d.y4m --cache lemica --schedule s5.json
+check "five of 12 computed" test "$(computed stats.json)" = 5
+cp -r "$model" "$tmp/own"
+cp graph.json own/lemica_graph.json
+sed 's/"model":.*"model"/"model": "own"/' graph.json >own/lemica_graph.json
+expect 0 "the model's own graph" "$PRAXINO" render -m own $size --seed 9 --progress none "a red ball" --steps 8 -o e.y4m \
+    --cache lemica --set cache.budget=5
+check "again the same video" cmp a.y4m e.y4m
+
+# ---- interrupted ----
+
+env --default-signal=INT,TERM $build -f 33 -W 128 -H 128 --progress json -o cut.json 2>log &
+pid=$!
+for _ in $(seq 600); do
+    grep -q '"step": [1-9][0-9]' log && break
+    kill -0 $pid 2>/dev/null || break
+    sleep 0.05
+done
+kill -s INT $pid 2>/dev/null
+code=0
+wait $pid || code=$?
+check "interrupted gives 130, not $code" test $code = 130
+check "says what goes on" grep -q 'cut.json.state keeps' log
+check "no graph" test ! -e cut.json
+check "a state" test -s cut.json.state
+expect 2 "other settings" $build -f 33 -W 128 -H 128 --shift 5 $quiet -o cut.json
+says "shift" "what differs is named"
+expect 0 "goes on" $build -f 33 -W 128 -H 128 $quiet -o cut.json
+expect 0 "without a break" $build -f 33 -W 128 -H 128 $quiet -o whole.json
+check "the same graph" cmp cut.json whole.json
+check "the state is gone" test ! -e cut.json.state
+
+# ---- bad input: one line, exit code 2, nothing written ----
+
+bad() {
+    what=$1; shift
+    expect 2 "$what" "$@"
+    absent no.json no.y4m
+}
+graph() { printf '{"steps": 6, "max_gap": 3, "edges": [%s]}' "$2" >"$1"; }
+graph cycle.json '{"from": 1, "to": 3, "weight": 1}, {"from": 3, "to": 1, "weight": 1}'
+graph self.json '{"from": 2, "to": 2, "weight": 1}'
+graph nan.json '{"from": 0, "to": 2, "weight": NaN}'
+graph inf.json '{"from": 0, "to": 2, "weight": Infinity}'
+graph negative.json '{"from": 0, "to": 2, "weight": -1}'
+graph beyond.json '{"from": 4, "to": 6, "weight": 1}'
+graph long.json '{"from": 0, "to": 4, "weight": 1}'
+graph twice.json '{"from": 0, "to": 2, "weight": 1}, {"from": 0, "to": 2, "weight": 1}'
+graph missing.json '{"from": 0, "to": 2, "weight": 1}'
+for f in cycle self nan inf negative beyond long twice; do
+    bad "solve $f" "$PRAXINO" schedule solve $f.json --budget 4 --json no.json
+    says "$f.json" "$f: names the file"
+    bad "show $f" "$PRAXINO" schedule show $f.json --png no.json
+    bad "replay $f" $render x --steps 6 -o no.y4m --cache lemica --set cache.budget=4 --set cache.graph=$f.json
+done
+bad "missing edges leave no path" "$PRAXINO" schedule solve missing.json --budget 3 --json no.json
+for b in 0 1 9 -3 x 4.5 '' 3,,5 3,9; do
+    bad "budget $b" "$PRAXINO" schedule solve graph.json --budget "$b" --json no%d.json
+done
+absent no3.json
+for b in 1 9; do
+    bad "replay of budget $b" $render x --steps 8 -o no.y4m --cache lemica --set cache.budget=$b --set cache.graph=graph.json
+done
+bad "no graph beside the model" $render x --steps 8 -o no.y4m --cache lemica --set cache.budget=4
+bad "several budgets in one file" "$PRAXINO" schedule solve graph.json --budget 4,5 --json no.json
+sed 's/"model":.*"model"/"model": "other"/' s5.json >other.json
+bad "a schedule of another model" $render x --steps 8 -o no.y4m --cache lemica --schedule other.json
+says "made for model other" "the model is named"
+bad "shown beside this graph" "$PRAXINO" schedule show graph.json other.json --png no.json
+bad "more computed steps than the job has" $render x --steps 4 -o no.y4m --cache lemica --schedule s5.json
+printf '{"steps": 8, "computed": [0, 3, 8]}' >beyond.json
+bad "a schedule beyond its steps" $render x --steps 8 -o no.y4m --cache lemica --schedule beyond.json
+printf '{"steps": 8, "computed": [0, 3, 7]}' >fixed.json
+bad "without sigmas for other steps" $render x --steps 9 -o no.y4m --cache lemica --schedule fixed.json
+{ printf '{"steps": 6, "edges": ['; head -c 100000000 /dev/zero | tr '\000' ' '; printf ']}'; } >huge.json
+bad "100 MB of graph" "$PRAXINO" schedule solve huge.json --budget 4 --json no.json
+bad "100 MB of schedule" $render x --steps 6 -o no.y4m --cache lemica --schedule huge.json
+bad "100 MB of trace" "$PRAXINO" replay huge.json --json no.json
+rm huge.json
+build="$PRAXINO schedule build -m $model $quiet $size --steps 8 -o no.json"
+bad "no prompts" $build
+bad "prompts absent" $build --prompts none.txt
+printf '\n' >empty.txt
+bad "prompts empty" $build --prompts empty.txt
+for s in x 5-3 1,1 '' 1, 0-99999; do
+    bad "seeds $s" $build --prompts prompts.txt --seeds "$s"
+done
+bad "a gap of 1" $build --prompts prompts.txt --max-gap 1
+bad "an unknown setting" $build --prompts prompts.txt --set cache.order_=1
+bad "a cache" $build --prompts prompts.txt --set cache=dbcache
+bad "an attention with memory" $build --prompts prompts.txt --attention svg2
+bad "an option of another part" "$PRAXINO" schedule solve graph.json --budget 4 --steps 8
+bad "another part" "$PRAXINO" schedule plan graph.json
+bad "a folder that is not there" "$PRAXINO" schedule build -m "$model" $quiet --prompts prompts.txt -o none/graph.json
+finish

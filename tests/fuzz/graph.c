@@ -1,0 +1,60 @@
+/* A graph file: what is read is a graph with forward edges, and every budget has a path from the first step to the last along them, or
+ * an error. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "caching/dag.h"
+#include "caching/schedule.h"
+#include "tests/fuzz/fuzz.h"
+
+const int fuzz_rounds = 50000;
+const fuzz_seed fuzz_seeds[] = {
+    FUZZ_TEXT("{\"steps\":7,\"max_gap\":3,\"model\":\"tiny\",\"sigmas\":[1,0.9,0.8,0.7,0.6,0.4,0.2],\"edges\":["
+              "{\"from\":0,\"to\":2,\"weight\":1},{\"from\":1,\"to\":3,\"weight\":2},{\"from\":2,\"to\":5,\"weight\":3e-1},"
+              "{\"from\":4,\"to\":6,\"weight\":3},{\"from\":3,\"to\":6,\"weight\":0}]}"),
+    FUZZ_TEXT("{\"steps\":4,\"edges\":[{\"from\":0,\"to\":3,\"weight\":1.5},{\"from\":1,\"to\":2,\"weight\":0}],"
+              "\"settings\":{\"reuse\":\"velocity\"}}"),
+    FUZZ_TEXT("{\"steps\":5,\"max_gap\":2,\"edges\":[{\"from\":3,\"to\":1,\"weight\":Infinity}],\"sigmas\":[0.5]}"),
+    { NULL, 0 },
+};
+
+static void check_path(const prxi_dag *g, const prxi_dag_path *p, int budget)
+{
+    if (p->n != budget || p->step[0] != 0 || p->step[budget - 1] != g->steps - 1 || p->n_weights > budget - 1)
+        abort();
+    for (int i = 1; i < p->n; i++) {
+        const int gap = p->step[i] - p->step[i - 1];
+        if (gap < 1 || gap > g->max_gap || isnan(prxi_dag_weight(g, p->step[i - 1], p->step[i])))
+            abort();
+    }
+    for (int i = 0; i < p->n_weights; i++)
+        if (!(p->weights[i] >= 0) || !isfinite(p->weights[i]) || (i && p->weights[i] > p->weights[i - 1]))
+            abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    static prxi_schedule origin;
+    prxi_mem mem;
+    prxi_mem_init(&mem, NULL);
+    prxi_ctx c = { .mem = &mem };
+    prxi_json j;
+    prxi_dag g = { 0 };
+    prxi_dag_path p;
+    if (prxi_json_parse(&c, &j, "fuzz", (const char *)data, n) == PRX_OK && prxi_dag_read(&c, &g, &j) == PRX_OK) {
+        for (int budget = 0; budget <= g.steps + 1 && budget < 12; budget++)
+            for (int o = PRXI_DAG_MINIMAX; o <= PRXI_DAG_SUM; o++) {
+                prxi_clear(&c);
+                if (prxi_dag_solve(&c, &g, budget, (prxi_dag_objective)o, &p) == PRX_OK)
+                    check_path(&g, &p, budget);
+            }
+        origin.steps = g.steps;
+        if (prxi_schedule_read_origin(&c, &origin, &j) == PRX_OK && origin.has_sigmas && !(origin.sigmas[g.steps - 1] > 0))
+            abort();
+    }
+    prxi_dag_close(&c, &g);
+    prxi_json_close(&c, &j);
+    if (atomic_load(&mem.total) != 0)
+        abort();
+    return 0;
+}

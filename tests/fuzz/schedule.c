@@ -1,0 +1,48 @@
+/* A schedule file: what is read maps to jobs of any steps with as many computed steps as it has, the first among them, or is refused. */
+#include <stdlib.h>
+
+#include "caching/schedule.h"
+#include "tests/fuzz/fuzz.h"
+
+const int fuzz_rounds = 20000;
+const fuzz_seed fuzz_seeds[] = {
+    FUZZ_TEXT("{\"steps\":6,\"computed\":[0,1,3,5],\"sigmas\":[1,0.9,0.7,0.5,0.3,0.1],\"worst_edge\":0.25,\"model\":\"tiny\"}"),
+    FUZZ_TEXT("{\"steps\":50,\"computed\":[0,1,2,3,4,5,7,10,16,23,30,37,44,49],\"model\":\"\\u00e9\"}"),
+    FUZZ_TEXT("{\"steps\":3,\"computed\":[0,2],\"sigmas\":null,\"settings\":{\"reuse\":\"velocity\",\"seeds\":[1]}}"),
+    { NULL, 0 },
+};
+
+static void check_map(prxi_ctx *c, const prxi_schedule *s, int steps)
+{
+    float sigmas[65];
+    uint8_t computed[64];
+    int n = 0;
+    for (int i = 0; i <= steps; i++)
+        sigmas[i] = 1.0f - (float)i / (float)steps;
+    prxi_clear(c);
+    if (prxi_schedule_map(c, s, sigmas, steps, computed) < 0)
+        return;
+    for (int i = 0; i < steps; i++)
+        n += computed[i];
+    if (n != s->n || !computed[0])
+        abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    static prxi_schedule s;
+    prxi_mem mem;
+    prxi_mem_init(&mem, NULL);
+    prxi_ctx c = { .mem = &mem };
+    prxi_json j;
+    if (prxi_json_parse(&c, &j, "fuzz", (const char *)data, n) == PRX_OK && prxi_schedule_read(&c, &s, &j) == PRX_OK) {
+        for (int steps = 1; steps <= 64; steps += 7)
+            check_map(&c, &s, steps);
+        if (s.steps <= 64)
+            check_map(&c, &s, s.steps);
+    }
+    prxi_json_close(&c, &j);
+    if (atomic_load(&mem.total) != 0)
+        abort();
+    return 0;
+}
