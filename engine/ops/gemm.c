@@ -8,8 +8,10 @@
 #include "engine/core/cpu.h"
 #include "onednn/gemm.h"
 
-/* Rows and columns of a task. Per thread: x block 168 x 400, sums 168 x 512, panel 384 x 32 floats: 650 KiB, for L2. */
+/* Rows and columns of a task. Per thread: x block 168 x 528, sums 168 x 512, panel 512 x 32 floats: 750 KiB, for L2. */
 enum { MC = 168, NC = 512 };
+/* The longest row stride of an x that is used where it lies: a tile's rows stay in the first cache. */
+enum { DIRECT_LDX = 640 };
 /* Tasks that a product should give where it is large enough, and the multiply-adds that make one worth a hand-over. */
 enum { TASKS = 16, TASK_WORK = 1 << 19 };
 
@@ -174,7 +176,8 @@ typedef struct linear_job {
     int64_t m, ldx, ldy;
     const unsigned char *x;
     unsigned char *y;
-    int64_t mc, nc, n_slabs;
+    int64_t mc, nc, n_blocks, n_slabs;
+    int direct;                   /* x is used where it lies */
     unsigned char *scratch;       /* per thread: x block, panel, sums */
     size_t scratch_size, panel_at, sums_at;
 } linear_job;
@@ -217,8 +220,8 @@ static prxi_gemm_fetch plan_fetch(const linear_job *j, const panel_span *p, cons
     return f;
 }
 
-/* All row tiles of the block against one panel. sums holds mr x nr floats per tile between the blocks of k. */
-static void run_panel(const linear_job *j, const panel_span *p, const float *a, const float *b, float *sums)
+/* All row tiles of the block against one panel; rows of a are lda apart. sums holds mr x nr floats per tile between the blocks of k. */
+static void run_panel(const linear_job *j, const panel_span *p, const float *a, int64_t lda, const float *b, float *sums)
 {
     const prxi_linear *l = j->l;
     const prxi_gemm_kernel *kernel = l->kernel;
@@ -230,10 +233,11 @@ static void run_panel(const linear_job *j, const panel_span *p, const float *a, 
         const int64_t r = t * kernel->mr;
         const int rows = (int)min64(kernel->mr, p->rows - r);
         unsigned char *y = j->y + (size_t)((p->row + r) * j->ldy + p->col) * out_size;
-        const prxi_gemm_fetch f = plan_fetch(j, p, a, t, tiles);
+        const prxi_gemm_tile product = { rows, first, p->depth, lda, a + r * lda, b, sums, plan_fetch(j, p, a, t, tiles) };
         for (int i = 0; last && i < rows; i++)
-            PRXI_PREFETCH(y + (size_t)(i * j->ldy) * out_size);
-        kernel->tile(rows, p->depth, a + r * PRXI_GEMM_LDA, b, sums, first, &f);
+            for (size_t e = 0; e < (size_t)p->cols * out_size; e += 64)
+                PRXI_PREFETCH(y + (size_t)(i * j->ldy) * out_size + e);
+        kernel->tile(&product);
         if (!last)
             continue;
         const prxi_gemm_store s = {
@@ -244,6 +248,8 @@ static void run_panel(const linear_job *j, const panel_span *p, const float *a, 
     }
 }
 
+/* A block of rows by a slab of columns. The smaller of x and the weights is walked again for every part of the larger one: it is more
+ * likely to stay in a cache. */
 static void linear_task(void *cookie, int64_t i, int thread)
 {
     const linear_job *j = cookie;
@@ -251,14 +257,17 @@ static void linear_task(void *cookie, int64_t i, int thread)
     const prxi_gemm_kernel *kernel = l->kernel;
     const int nr = kernel->nr;
     unsigned char *base = j->scratch + (size_t)thread * j->scratch_size;
-    float *a = (float *)(void *)base, *wide = (float *)(void *)(base + j->panel_at);
-    const int64_t row = i / j->n_slabs * j->mc, col0 = i % j->n_slabs * j->nc;
+    float *copy = (float *)(void *)base, *wide = (float *)(void *)(base + j->panel_at);
+    const int64_t row = (l->n > j->m ? i % j->n_blocks : i / j->n_slabs) * j->mc;
+    const int64_t col0 = (l->n > j->m ? i / j->n_blocks : i % j->n_slabs) * j->nc;
     const int64_t rows = min64(j->mc, j->m - row), cols0 = min64(j->nc, l->n - col0);
     const int64_t tiles = ceil_div(rows, kernel->mr);
     const size_t elem = prxi_dtype_size(l->compute);
+    const float *a = j->direct ? (const float *)(const void *)j->x + row * j->ldx : copy;
     for (int64_t k = 0; k < l->k; k += PRXI_GEMM_KC) {
         const int64_t depth = min64(PRXI_GEMM_KC, l->k - k);
-        copy_x(j, row, rows, k, depth, a);
+        if (!j->direct)
+            copy_x(j, row, rows, k, depth, copy);
         for (int64_t c = 0; c < cols0; c += nr) {
             const unsigned char *packed = l->packed + packed_at(l, (col0 + c) / nr, k);
             const size_t bytes = (size_t)(depth * nr) * elem;
@@ -270,7 +279,7 @@ static void linear_task(void *cookie, int64_t i, int thread)
                 b = wide;
             }
             const size_t sums_at = l->k <= PRXI_GEMM_KC ? 0 : (size_t)(c / nr * tiles * kernel->mr * nr);
-            run_panel(j, &p, a, b, (float *)(void *)(base + j->sums_at) + sums_at);
+            run_panel(j, &p, a, j->direct ? j->ldx : PRXI_GEMM_LDA, b, (float *)(void *)(base + j->sums_at) + sums_at);
         }
     }
 }
@@ -287,11 +296,14 @@ static void plan_job(linear_job *j)
         blocks = min64(ceil_div(wanted, slabs), ceil_div(j->m, MC / 2));
     if (blocks * slabs < wanted / 2)
         slabs = ceil_div(wanted, blocks);
+    /* The copy pays by its stride and by being reused; a short k in f32 has neither problem. */
+    j->direct = j->l->compute == PRXI_F32 && j->l->k <= PRXI_GEMM_KC && j->ldx <= DIRECT_LDX;
     j->mc = ceil_div(tiles, blocks) * kernel->mr;
     j->nc = ceil_div(ceil_div(n, slabs), kernel->nr) * kernel->nr;
+    j->n_blocks = ceil_div(j->m, j->mc);
     j->n_slabs = ceil_div(n, j->nc);
     const size_t sums = j->l->k <= PRXI_GEMM_KC ? (size_t)(kernel->mr * kernel->nr) : (size_t)(j->mc * j->nc);
-    j->panel_at = (size_t)j->mc * PRXI_GEMM_LDA * sizeof(float);
+    j->panel_at = j->direct ? 0 : (size_t)j->mc * PRXI_GEMM_LDA * sizeof(float);
     j->sums_at = j->panel_at + prxi_carve_size((size_t)(PRXI_GEMM_KC * kernel->nr) * sizeof(float));
     j->scratch_size = prxi_carve_size(j->sums_at + sums * sizeof(float));
 }
@@ -384,7 +396,7 @@ void prxi_linear_run(prxi_stream *s, const prxi_linear *l, int64_t m, const void
     }
     linear_job j = { .l = l, .m = m, .ldx = ldx, .ldy = ldy, .x = x, .y = y };
     plan_job(&j);
-    const int64_t tasks = ceil_div(m, j.mc) * j.n_slabs;
+    const int64_t tasks = j.n_blocks * j.n_slabs;
     j.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH,
                            prxi_mul((size_t)min64(tasks, s->n_threads), j.scratch_size));
     if (!j.scratch) {
@@ -439,7 +451,8 @@ static void sgemm_block(const sgemm_args *g, int64_t row, int64_t rows, int64_t 
             const int tile = (int)min64(mr, rows - r);
             for (int i = 0; i < tile; i++)
                 g->kernel->load[PRXI_F32](depth, g->a + (row + r + i) * g->lda + k, a + i * PRXI_GEMM_LDA);
-            g->kernel->tile(tile, depth, a, b, sums + r * nr, k == 0, &none);
+            const prxi_gemm_tile t = { tile, k == 0, depth, PRXI_GEMM_LDA, a, b, sums + r * nr, none };
+            g->kernel->tile(&t);
         }
     }
     const prxi_gemm_store s = { .rows = (int)rows, .cols = (int)cols, .c = sums, .alpha = g->alpha, .y = c,

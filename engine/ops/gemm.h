@@ -23,8 +23,8 @@ typedef struct prxi_linear prxi_linear;   /* immutable after open: shared by thr
 
 /* Packs the weights; desc pointers may be dropped afterwards. On failure *out is NULL. */
 int  prxi_linear_open(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d);
-/* Who multiplies. AUTO: oneDNN for bf16 where the processor has AMX, else our tiles; fixed per machine, so that the
- * same settings give the same bytes. The mask 0 always means the C reference. */
+/* Who multiplies. AUTO: oneDNN for bf16 where the processor multiplies bf16 at its full rate (AMX, AMD), else our tiles; fixed per
+ * machine, so that the same settings give the same bytes. The mask 0 always means the C reference. */
 typedef enum prxi_gemm_with { PRXI_GEMM_AUTO, PRXI_GEMM_TILES, PRXI_GEMM_ONEDNN } prxi_gemm_with;
 /* prxi_linear_open is this with AUTO. PRX_ENOTSUP: oneDNN asked for, and it cannot. */
 int  prxi_linear_open_with(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d, prxi_gemm_with with);

@@ -6,9 +6,9 @@
 
 #include "gemm.h"
 
-/* Depth of a block of k, and the row stride of the f32 copy of x: a constant, so that the addresses of all rows of a tile
- * are one register plus an immediate; not a power of two, so that they fall into different cache sets. */
-enum { PRXI_GEMM_KC = 384, PRXI_GEMM_LDA = 400 };
+/* Depth of a block of k, and the row stride of the f32 copy of x: not a power of two, so that rows fall into different cache
+ * sets. */
+enum { PRXI_GEMM_KC = 512, PRXI_GEMM_LDA = 528 };
 enum { PRXI_GEMM_MAX_MR = 16, PRXI_GEMM_MAX_NR = 32 };
 
 /* How a finished tile leaves: y[r][j] = epilogue(c[r][j] * alpha + bias[j]) for r < rows, j < cols. */
@@ -30,11 +30,19 @@ typedef struct prxi_gemm_fetch {
     int64_t step[2];          /* bytes; 0 with any valid address: nothing to fetch */
 } prxi_gemm_fetch;
 
+/* c[r][j] = (first ? 0 : c[r][j]) + sum over i of a[r][i] b[i][j], r < rows <= mr, j < nr. Rows of a are lda apart, rows of b and c
+ * nr, 64-byte aligned. */
+typedef struct prxi_gemm_tile {
+    int rows, first;
+    int64_t k, lda;
+    const float *a, *b;
+    float *c;
+    prxi_gemm_fetch fetch;
+} prxi_gemm_tile;
+
 typedef struct prxi_gemm_kernel {
     int mr, nr;
-    /* c[r][j] = (first ? 0 : c[r][j]) + sum over i of a[r][i] b[i][j], r < rows <= mr, j < nr. Rows of a are
-     * PRXI_GEMM_LDA apart, rows of b and c nr, 64-byte aligned. */
-    void (*tile)(int rows, int64_t k, const float *a, const float *b, float *c, int first, const prxi_gemm_fetch *f);
+    void (*tile)(const prxi_gemm_tile *t);
     void (*store[PRXI_COMPUTE_DTYPES])(const prxi_gemm_store *s);
     /* panel[i][r] = w[r][i] for r < rows <= nr, i < k, converted; 0 for r from rows to nr. ldw in elements. */
     void (*pack)(const void *w, prxi_dtype from, int64_t ldw, int rows, int64_t k, void *panel, prxi_dtype to);

@@ -142,7 +142,8 @@ static void check_linear(kc *k, const prxi_linear_desc *proto, prxi_gemm_with wi
 static void check_linears(kc *k, prxi_gemm_with with)
 {
     static const shape shapes[] = { { 1, 1, 1, 0, 0 }, { 1, 256, 256, 0, 0 }, { 37, 45, 801, 3, 2 }, { 15, 33, 64, 0, 7 },
-                                    { 200, 70, 40, 1, 1 }, { 29, 300, 385, 0, 0 }, { 513, 32, 769, 0, 0 } };
+                                    { 200, 70, 40, 1, 1 }, { 29, 300, 385, 0, 0 }, { 513, 32, 769, 0, 0 },
+                                    { 31, 40, 64, 700, 0 }, { 180, 1100, 20, 0, 0 } };
     static const prxi_dtype stored[] = { PRXI_F32, PRXI_BF16, PRXI_F16 };
     int turn = 0;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)

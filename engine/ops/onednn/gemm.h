@@ -1,5 +1,5 @@
-/* Matrix products by oneDNN: for processors with AMX, where it is several times faster than our tiles, and as the yardstick of the
- * benchmark. Nothing of oneDNN shows outside this folder. */
+/* Matrix products by oneDNN: for processors whose bf16 products run at full rate, in AMX tiles or AMD's dot products, where it is two
+ * to several times faster than our tiles, and as the yardstick of the benchmark. Nothing of oneDNN shows outside this folder. */
 #ifndef PRXI_ONEDNN_GEMM_H
 #define PRXI_ONEDNN_GEMM_H
 

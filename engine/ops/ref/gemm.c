@@ -5,19 +5,18 @@
 
 enum { MR = 4, NR = 16 };
 
-static void tile(int rows, int64_t k, const float *a, const float *b, float *c, int first, const prxi_gemm_fetch *f)
+static void tile(const prxi_gemm_tile *t)
 {
-    (void)f;
-    for (int r = 0; r < rows; r++) {
-        float acc[NR];
+    for (int r = 0; r < t->rows; r++) {
+        float acc[NR], *c = t->c + (ptrdiff_t)r * NR;
         for (int j = 0; j < NR; j++)
-            acc[j] = first ? 0.0f : c[r * NR + j];
-        for (int64_t i = 0; i < k; i++) {
-            const float x = a[r * PRXI_GEMM_LDA + i];
+            acc[j] = t->first ? 0.0f : c[j];
+        for (int64_t i = 0; i < t->k; i++) {
+            const float x = t->a[r * t->lda + i];
             for (int j = 0; j < NR; j++)
-                acc[j] += x * b[i * NR + j];
+                acc[j] += x * t->b[i * NR + j];
         }
-        memcpy(c + (ptrdiff_t)r * NR, acc, sizeof acc);
+        memcpy(c, acc, sizeof acc);
     }
 }
 

@@ -1,4 +1,70 @@
-/* Stores of finished tiles, packing, and the loads of x and of packed weights, for the vectors of vec_*.h; NR is the tile's width. */
+/* Matrix product tiles of MR rows by NR columns on the vectors of vec_*.h: products, stores, packing, and the loads of x and of packed
+ * weights. The including file defines MR, at most 14, and EACH_ROWS(X): X(1) to X(MR). */
+
+enum { NR = 2 * VL, ROW_GROUPS = 5 };
+
+/* One step of k. Rows 3 g to 3 g + 2 are one pointer plus at most twice the stride, as addresses can be. */
+static PRXI_ALWAYS_INLINE void step(const int rows, const float *const *a, int64_t lda, int u, const float *b, vf (*acc)[2])
+{
+    const vf b0 = vf_load(b), b1 = vf_load(b + VL);
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+        const vf x = vf_set1(a[r / 3][r % 3 * lda + u]);
+        acc[r][0] = vf_fma(x, b0, acc[r][0]);
+        acc[r][1] = vf_fma(x, b1, acc[r][1]);
+    }
+}
+
+static PRXI_ALWAYS_INLINE void tile_rows(const int rows, const int64_t lda, const prxi_gemm_tile *t)
+{
+    const unsigned char *p = t->fetch.at[0], *q = t->fetch.at[1];
+    const float *a[ROW_GROUPS], *b = t->b;
+    const int64_t k = t->k;
+    vf acc[MR][2];
+#pragma GCC unroll 5
+    for (int g = 0; 3 * g < rows; g++)
+        a[g] = t->a + 3 * g * lda;
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+        acc[r][0] = t->first ? vf_set1(0.0f) : vf_load(t->c + r * NR);
+        acc[r][1] = t->first ? vf_set1(0.0f) : vf_load(t->c + r * NR + VL);
+    }
+    int64_t i = 0;
+    for (; i + PRXI_GEMM_FETCH_STEPS <= k; i += PRXI_GEMM_FETCH_STEPS, b += PRXI_GEMM_FETCH_STEPS * NR) {
+        PRXI_PREFETCH(p);
+        PRXI_PREFETCH(q);
+        p += t->fetch.step[0];
+        q += t->fetch.step[1];
+#pragma GCC unroll 4
+        for (int u = 0; u < PRXI_GEMM_FETCH_STEPS; u++)
+            step(rows, a, lda, u, b + u * NR, acc);
+#pragma GCC unroll 5
+        for (int g = 0; 3 * g < rows; g++)
+            a[g] += PRXI_GEMM_FETCH_STEPS;
+    }
+    for (int u = 0; i < k; i++, u++, b += NR)
+        step(rows, a, lda, u, b, acc);
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+        vf_store(t->c + r * NR, acc[r][0]);
+        vf_store(t->c + r * NR + VL, acc[r][1]);
+    }
+}
+
+/* The stride of copied rows is a constant, so that one register serves all rows. */
+#define TILE_OF(rows)                                                                                                 \
+    static void copied_##rows(const prxi_gemm_tile *t) { tile_rows(rows, PRXI_GEMM_LDA, t); }                         \
+    static void direct_##rows(const prxi_gemm_tile *t) { tile_rows(rows, t->lda, t); }
+#define COPIED(rows) copied_##rows,
+#define DIRECT(rows) direct_##rows,
+EACH_ROWS(TILE_OF)
+
+static void tile(const prxi_gemm_tile *t)
+{
+    typedef void (*tile_fn)(const prxi_gemm_tile *);
+    static const tile_fn copied[MR] = { EACH_ROWS(COPIED) }, direct[MR] = { EACH_ROWS(DIRECT) };
+    (t->lda == PRXI_GEMM_LDA ? copied : direct)[t->rows - 1](t);
+}
 
 static PRXI_ALWAYS_INLINE vf finish(vf v, prxi_epilogue e)
 {
