@@ -26,7 +26,7 @@ struct prxi_linear {
     prxi_dnn_linear *dnn;    /* set: oneDNN does it, and nothing is packed here */
 };
 
-/* Row counts of oneDNN's products. Its register tiles are 6 rows high where it has no AMX: 192 rows give 4 % more than 128. The last
+/* Row counts of oneDNN's products. Its register tiles are 6 rows high where it has no AMX, so 192 rows are faster than 128. The last
  * rows of an input are filled up to one of the counts. */
 enum { DNN_LARGE, DNN_SMALL };
 static const int64_t dnn_tiles[PRXI_DNN_TILES] = { 192, 64, 32, 8 };
