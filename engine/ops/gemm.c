@@ -368,7 +368,7 @@ static int64_t plan_dnn(dnn_job *j)
     const int64_t copied = j->ldx != l->k || j->ldy != l->n ? dnn_tiles[DNN_LARGE] : j->m % small ? small : 0;
     j->x_at = prxi_carve_size(prxi_dnn_scratch(l->dnn));
     j->y_at = j->x_at + prxi_carve_size((size_t)(copied * l->k) * prxi_dtype_size(l->compute));
-    j->scratch_size = (j->y_at + (size_t)(copied * l->n) * prxi_dtype_size(l->out) + 4095) & ~(size_t)4095;
+    j->scratch_size = (j->y_at + (size_t)(copied * l->n) * prxi_dtype_size(l->out) + 4096) & ~(size_t)4095;
     return j->large + units - each * j->large;
 }
 
@@ -376,8 +376,8 @@ static void run_dnn(prxi_stream *s, const prxi_linear *l, int64_t m, const void 
 {
     dnn_job j = { .s = s, .l = l, .m = m, .ldx = ldx, .ldy = ldy, .x = x, .y = y };
     const int64_t tasks = plan_dnn(&j);
-    const size_t bytes = prxi_mul((size_t)min64(tasks, s->n_threads), j.scratch_size);
-    if (bytes && !(j.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH, bytes))) {
+    j.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH, prxi_mul((size_t)min64(tasks, s->n_threads), j.scratch_size));
+    if (!j.scratch) {
         prxi_stream_fail(s, PRX_ENOMEM, "linear", "out of memory for scratch");
         return;
     }
