@@ -95,6 +95,7 @@ static int bench_decode(prx_engine *e, prxi_stream *s, const char *options, cJSO
 }
 
 static const bench_call benches[] = {
+    { "cache", prxi_bench_cache },
     { "gemm", bench_gemm }, { "norm", bench_norm }, { "attention", bench_attention },
     { "conv", bench_conv }, { "step", bench_step }, { "decode", bench_decode },
 };
@@ -115,7 +116,7 @@ PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char
         }
     prxi_stream_close(&s);
     if (!found)
-        err = prxi_fail(&e->ctx, PRX_EINVAL, "bench: '%s': all, gemm, norm, attention, conv, step or decode expected", what);
+        err = prxi_fail(&e->ctx, PRX_EINVAL, "bench: '%s': all, cache, gemm, norm, attention, conv, step or decode expected", what);
     if (err < 0) {
         cJSON_Delete(rows);
         return err;

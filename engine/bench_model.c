@@ -9,6 +9,7 @@
 
 #include "engine/core/json.h"
 #include "engine/core/rng.h"
+#include "engine/engine.h"
 #include "engine/weights/safetensors.h"
 
 enum { MAX_TENSORS = 4096 };
@@ -205,6 +206,29 @@ int prxi_bench_write_vae(prxi_ctx *c, const char *dir, int base_dim)
     cJSON_AddStringToObject(o, "_class_name", "AutoencoderKLWan");
     cJSON_AddNumberToObject(o, "base_dim", base_dim);
     return finish(c, dir, "vae", o, &l);
+}
+
+int prxi_bench_with_dit(struct prx_engine *e, prxi_stream *s, const char *dir, const prxi_dit_config *cfg, const prxi_bench_clip *clip,
+                        prxi_bench_fn fn, void *cookie)
+{
+    prxi_ctx *c = &e->ctx;
+    char path[4096];
+    prxi_dit *d = NULL;
+    prxi_dit_run *run = NULL;
+    float *text = prxi_calloc(c->mem, PRXI_MEM_MISC, (size_t)(clip->text_rows * cfg->text_dim), sizeof *text);
+    const prxi_dit_clip whole = { clip->frames, clip->height, clip->width, 2, { clip->text_rows, clip->text_rows }, { text, text }, 512 };
+    snprintf(path, sizeof path, "%s/transformer", dir);
+    int err = text ? prxi_bench_write_dit(c, dir, cfg) : prxi_fail_nomem(c, "text", 0);
+    if (err == PRX_OK)
+        err = prxi_dit_open(c, &d, path, NULL, &e->kernels, e->dtype);
+    if (err == PRX_OK)
+        err = prxi_dit_run_open(c, s, &run, d, &whole);
+    if (err == PRX_OK)
+        err = fn(cookie, s, run);
+    prxi_dit_run_close(c, &run);
+    prxi_dit_close(c, &d);
+    prxi_free(c->mem, text);
+    return err;
 }
 
 void prxi_bench_remove(const char *dir)

@@ -120,29 +120,24 @@ static int time_steps(prxi_ctx *c, prxi_stream *s, const settings *z, prxi_dit_r
     return prxi_stream_error(s);
 }
 
+typedef struct timed {
+    const settings *z;
+    double *t;
+} timed;
+
+static int time_run(void *cookie, prxi_stream *s, prxi_dit_run *run)
+{
+    const timed *job = cookie;
+    return time_steps(s->ctx, s, job->z, run, job->t);
+}
+
 static int with_dit(prx_engine *e, prxi_stream *s, const settings *z, const char *dir, double *t)
 {
-    prxi_ctx *c = &e->ctx;
-    char path[4096];
-    prxi_dit *d = NULL;
-    prxi_dit_run *run = NULL;
     const prxi_dit_config cfg = { .heads = (int)z->heads, .head_dim = 128, .layers = (int)z->layers, .ffn_dim = z->ffn,
                                   .text_dim = 4096, .in_channels = 16, .out_channels = 16 };
-    float *text = prxi_calloc(c->mem, PRXI_MEM_MISC, (size_t)z->text * 4096, sizeof *text);
-    prxi_dit_clip clip = { (int)((z->frames - 1) / 4 + 1), (int)z->height / 8, (int)z->width / 8, 2,
-                           { (int)z->text, (int)z->text }, { text, text }, 512 };
-    snprintf(path, sizeof path, "%s/transformer", dir);
-    int err = text ? prxi_bench_write_dit(c, dir, &cfg) : prxi_fail_nomem(c, "text", 0);
-    if (err == PRX_OK)
-        err = prxi_dit_open(c, &d, path, NULL, &e->kernels, e->dtype);
-    if (err == PRX_OK)
-        err = prxi_dit_run_open(c, s, &run, d, &clip);
-    if (err == PRX_OK)
-        err = time_steps(c, s, z, run, t);
-    prxi_dit_run_close(c, &run);
-    prxi_dit_close(c, &d);
-    prxi_free(c->mem, text);
-    return err;
+    const prxi_bench_clip clip = { (int)((z->frames - 1) / 4 + 1), (int)z->height / 8, (int)z->width / 8, (int)z->text };
+    timed job = { z, t };
+    return prxi_bench_with_dit(e, s, dir, &cfg, &clip, time_run, &job);
 }
 
 /* ---- decode ---- */
