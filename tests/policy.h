@@ -58,6 +58,19 @@ static inline void policy_refuses(const char *name, const prxi_cache_env *env, c
     prxi_clear(&policy_ctx);
 }
 
+/* "published" of configs/models/NAME.json; *root is to be deleted. */
+static inline const cJSON *policy_published(const char *name, cJSON **root)
+{
+    char path[600], text[8192] = "";
+    snprintf(path, sizeof path, "%s/configs/models/%s.json", PRX_SOURCE_DIR, name);
+    FILE *f = fopen(path, "r");
+    REQUIRE(f && fread(text, 1, sizeof text - 1, f) > 0, "%s", path);
+    fclose(f);
+    *root = cJSON_Parse(text);
+    REQUIRE(*root && cJSON_GetObjectItem(*root, "published"), "%s: published", path);
+    return cJSON_GetObjectItem(*root, "published");
+}
+
 static inline void policy_no_leak(void)
 {
     prxi_stream_close(&policy_stream);

@@ -129,6 +129,36 @@ static void check_calibration(void)
     unlink(path);
 }
 
+/* The tables that ship with the two published models are those of the vectors: the same decisions. */
+static void check_published(const cJSON *root)
+{
+    static const char *const models[][2] = { { "wan2.1-t2v-1.3b", "Wan2.1-T2V-1.3B" }, { "wan2.1-t2v-14b", "Wan2.1-T2V-14B" } };
+    const cJSON *c;
+    int n = 0;
+    for (int i = 0; i < 2; i++) {
+        cJSON *file;
+        const cJSON *published = policy_published(models[i][0], &file);
+        cJSON_ArrayForEach(c, vec_get(root, "cases"))
+        {
+            char settings[200], got[2][128];
+            prxi_cache_env env = env_of((int)vec_num(c, "steps"));
+            env.published = published;
+            if (!vec_is(c, "model", models[i][1]))
+                continue;
+            snprintf(settings, sizeof settings, "magcache_thresh=%g;magcache_K=%g;retention_ratio=%g;", vec_num(c, "threshold"),
+                     vec_num(c, "K"), vec_num(c, "retention"));
+            policy t = policy_open("magcache", &env, settings);
+            REQUIRE(t.err == PRX_OK, "%s", policy_ctx.error.text);
+            decisions(&t, got);
+            CHECK(vec_is(c, "cond", got[0]) && vec_is(c, "uncond", got[1]), "%s, %d steps: %s", models[i][0], env.steps, got[0]);
+            policy_close(&t);
+            n++;
+        }
+        cJSON_Delete(file);
+    }
+    CHECK(n == 12, "%d cases", n);
+}
+
 int main(void)
 {
     policy_init();
@@ -138,6 +168,7 @@ int main(void)
     cJSON_ArrayForEach(c, vec_get(root, "cases")) check_case(c, ratios), n++;
     CHECK(n == 24, "%d cases", n);
     check_experts(ratios);
+    check_published(root);
     cJSON_Delete(root);
     check_calibration();
     const prxi_cache_env env = env_of(20);

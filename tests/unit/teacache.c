@@ -121,6 +121,21 @@ static void check_out_of_fit(void)
     }
 }
 
+/* The models that have a published polynomial run without being given one, both ways. */
+static void check_published(void)
+{
+    static const char *const models[] = { "wan2.1-t2v-1.3b", "wan2.1-t2v-14b" };
+    for (int i = 0; i < 4; i++) {
+        cJSON *file;
+        prxi_cache_env env = env_of(STEPS);
+        env.published = policy_published(models[i / 2], &file);
+        policy t = policy_open("teacache", &env, i % 2 ? "use_ret_steps=1" : "");
+        CHECK(t.err == PRX_OK, "%s: %s", models[i / 2], policy_ctx.error.text);
+        policy_close(&t);
+        cJSON_Delete(file);
+    }
+}
+
 static void check_fit(void)
 {
     const double k[PRXI_CURVE_TERMS] = { 1642, -1039, 233, -21, .7 };
@@ -202,6 +217,7 @@ int main(void)
     check_points(root);
     cJSON_Delete(root);
     check_out_of_fit();
+    check_published();
     check_fit();
     check_calibration();
     const prxi_cache_env env = env_of(20);
