@@ -36,8 +36,7 @@ static const cli_option options[] = {
     { "schedule solve", 0, "budget", "LIST", NULL, NULL, "computed steps, first and last included; several: 6,8,10" },
     { NULL, 0, "objective", "NAME", NULL, "minimax|sum", "largest errors first, or the smallest sum (minimax)" },
     { "schedule show", 0, "png", "FILE", NULL, NULL, "a picture: weights, and the jumps of each schedule" },
-    { "All", 0, "json", "FILE", NULL, NULL, "solve: the schedule, for --cache lemica --schedule; FILE holds %d for several budgets. "
-      "show: what it shows (-: standard output)" },
+    { "All", 0, "json", "FILE", NULL, NULL, "the result of solve (with %d in the name for several budgets) or show; -: standard output" },
     CLI_ENGINE_OPTIONS,
     CLI_END_OPTIONS,
 };

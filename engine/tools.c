@@ -59,8 +59,8 @@ PRX_API int prx_schedule_solve(prx_engine *e, const char *graph, int budget, con
         cJSON_AddNumberToObject(o, "steps", g.steps);
         cJSON_AddStringToObject(o, "objective", objective);
         add_path(o, &p);
-        copy_keys(o, j.root);
         add_path(cJSON_AddObjectToObject(o, sum ? "minimax" : "shortest_sum"), &other);
+        copy_keys(o, j.root);
     }
     prxi_json_close(c, &j);
     return err < 0 ? err : prxi_json_text(c, o, json);

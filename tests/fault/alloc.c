@@ -52,21 +52,23 @@ static const char *file(const char *name)
     return path;
 }
 
-/* Jobs: with a saved state, then with policies that hold memory. */
+/* Jobs: with a saved state, with policies that hold memory, and one that measures a graph. */
 typedef struct job_kind {
     const char *cache, *setting, *value;      /* a value "x.json" is a file in the folder of the outputs */
     int stride;                               /* times STRIDE: the jobs share most allocations */
     const char *steps;
+    int graph;
 } job_kind;
 
 static const job_kind kinds[] = {
-    { NULL, "save_state", "state", 1, "2" },
-    { "dbcache", "record_trace", "x.json", 1, "2" },
-    { "teacache", "cache.coefficients", "0,0,0,0,0.05", 7, "2" },
-    { "teacache", "cache.calibrate", "x.json", 7, "7" },
-    { "magcache", "cache.calibrate", "x.json", 7, "2" },
-    { "easycache", "cache.ret_steps", "1", 7, "2" },
-    { "dbprune", "cache.non_prune_block_ids", "1", 7, "2" },
+    { NULL, "save_state", "state", 1, "2", 0 },
+    { "dbcache", "record_trace", "x.json", 1, "2", 0 },
+    { "teacache", "cache.coefficients", "0,0,0,0,0.05", 7, "2", 0 },
+    { "teacache", "cache.calibrate", "x.json", 7, "7", 0 },
+    { "magcache", "cache.calibrate", "x.json", 7, "2", 0 },
+    { "easycache", "cache.ret_steps", "1", 7, "2", 0 },
+    { "dbprune", "cache.non_prune_block_ids", "1", 7, "2", 0 },
+    { NULL, "max_text", "64", 17, "4", 1 },
 };
 
 static int set_cache(prx_job *j, const job_kind *kind)
@@ -92,9 +94,9 @@ static int configure(prx_job *j, const job_kind *kind)
         err = prx_job_set(j, svg2[i][0], svg2[i][1]);
     for (size_t i = 0; i < sizeof settings / sizeof *settings && err == PRX_OK; i++)
         err = prx_job_set(j, settings[i][0], settings[i][1]);
-    if (err == PRX_OK)
+    if (err == PRX_OK && !kind->graph)
         err = prx_job_set(j, "output", file("x.y4m"));
-    if (err == PRX_OK)
+    if (err == PRX_OK && !kind->graph)
         err = prx_job_set(j, "dump", file("x.safetensors"));
     return err;
 }
@@ -121,9 +123,9 @@ static int whole_job(faults *f, const job_kind *kind, int *complete, char *text,
     if (err == PRX_OK) {
         err = configure(j, kind);
         if (err == PRX_OK)
-            err = prx_job_run(j);
+            err = kind->graph ? prx_schedule_build(j, "a red ball\na cube\n", "1-2", "max_gap=3", file("x.json"), &json) : prx_job_run(j);
         *complete = err == PRX_OK;
-        if (err == PRX_OK)
+        if (err == PRX_OK && !kind->graph)
             err = prx_job_stats(j, &json);
         snprintf(text, n, "%s", prx_job_last_error(j));
     }
@@ -175,7 +177,7 @@ static void try_all(const job_kind *job)
     for (long at = 1; at <= total; at += job->stride * (total / 60) + 1)
         try_failure(at, 1, job);
     CHECK(try_failure(total + 1000000, 0, job), "a failure that is never reached");
-    fprintf(stderr, "%ld allocations in a job with cache %s\n", total, job->cache ? job->cache : "none");
+    fprintf(stderr, "%ld allocations in a job with cache %s\n", total, job->graph ? "measured" : job->cache ? job->cache : "none");
 }
 
 int main(void)

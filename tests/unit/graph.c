@@ -1,5 +1,5 @@
 /* The measurement of a graph through the public API: every weight against a separate run of that one schedule from beginning to end, for
- * both kinds of reuse, with a calibrator, for every scheduler and for two experts; the same graph after an interruption; a quick graph;
+ * both kinds of reuse, with a calibrator, for every scheduler and for two experts; the same graph after an interruption and for any thread count; a quick graph;
  * bad requests. */
 #include "tests/test.h"
 
@@ -46,13 +46,13 @@ static prx_model *open_model(prx_engine *e, const char *name)
     return m;
 }
 
-static prx_engine *open_engine(void)
+static prx_engine *open_engine(int threads)
 {
     prx_engine *e;
     prx_engine_params p;
     prx_engine_default_params(&p);
     p.dtype = "f32";
-    p.threads = 2;
+    p.threads = threads;
     REQUIRE(prx_engine_open(&e, &p) == PRX_OK, "engine");
     return e;
 }
@@ -236,6 +236,21 @@ static void check_resume(prx_engine *e)
     prx_model_close(&m);
 }
 
+/* ---- threads ---- */
+
+static void check_threads(prx_engine *e)
+{
+    prx_engine *one = open_engine(1);
+    prx_model *a = open_model(e, "wan21_unipc"), *b = open_model(one, "wan21_unipc");
+    char *two_threads = build(a, "max_gap=3", NULL), *one_thread = build(b, "max_gap=3", NULL);
+    CHECK(strcmp(two_threads, one_thread) == 0, "the graph depends on the number of threads");
+    prx_text_free(e, two_threads);
+    prx_text_free(one, one_thread);
+    prx_model_close(&a);
+    prx_model_close(&b);
+    prx_engine_close(&one);
+}
+
 /* ---- quick ---- */
 
 static void check_quick(prx_engine *e)
@@ -329,12 +344,13 @@ int main(void)
     REQUIRE(mkdtemp(folder), "%s", folder);
     snprintf(schedule_path, sizeof schedule_path, "%s/schedule.json", folder);
     snprintf(state_path, sizeof state_path, "%s/graph.state", folder);
-    prx_engine *e = open_engine();
+    prx_engine *e = open_engine(2);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         check_graph(e, "wan21_unipc", &kinds[i], 0, i ? 3 : 1);
     check_graph(e, "wan22_a14b", &kinds[0], 0.875, 2);
     check_schedulers(e);
     check_resume(e);
+    check_threads(e);
     check_quick(e);
     check_bad(e);
     prx_engine_close(&e);
