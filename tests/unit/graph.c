@@ -1,6 +1,6 @@
 /* The measurement of a graph through the public API: every weight against a separate run of that one schedule from beginning to end, for
- * both kinds of reuse, with a calibrator, for every scheduler and for two experts; the same graph after an interruption and for any thread count; a quick graph;
- * bad requests. */
+ * both kinds of reuse, with a calibrator, for every scheduler and for two experts; the same graph after an interruption and for any
+ * thread count; a quick graph; bad requests. */
 #include "tests/test.h"
 
 #include <math.h>
