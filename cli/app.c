@@ -65,21 +65,28 @@ static int parse_threads(const char *text, int *out)
     return 0;
 }
 
+int cli_engine_params(prx_engine_params *p, const cli_args *a)
+{
+    prx_engine_default_params(p);
+    if (cli_value(a, "device"))
+        p->device = cli_value(a, "device");
+    if (cli_value(a, "isa"))
+        p->isa = cli_value(a, "isa");
+    if (cli_value(a, "dtype"))
+        p->dtype = cli_value(a, "dtype");
+    if (cli_value(a, "threads") && parse_threads(cli_value(a, "threads"), &p->threads))
+        return 2;
+    p->log = print_log;
+    p->log_level = cli_value(a, "verbose") ? PRX_LOG_DEBUG : PRX_LOG_WARN;
+    return 0;
+}
+
 int cli_open_engine(prx_engine **e, const cli_args *a)
 {
     prx_engine_params p;
     *e = NULL;
-    prx_engine_default_params(&p);
-    if (cli_value(a, "device"))
-        p.device = cli_value(a, "device");
-    if (cli_value(a, "isa"))
-        p.isa = cli_value(a, "isa");
-    if (cli_value(a, "dtype"))
-        p.dtype = cli_value(a, "dtype");
-    if (cli_value(a, "threads") && parse_threads(cli_value(a, "threads"), &p.threads))
+    if (cli_engine_params(&p, a))
         return 2;
-    p.log = print_log;
-    p.log_level = cli_value(a, "verbose") ? PRX_LOG_DEBUG : PRX_LOG_WARN;
     const int err = prx_engine_open(e, &p);
     return err < 0 ? cli_fail(err, *e ? prx_engine_last_error(*e) : "engine: out of memory") : 0;
 }

@@ -17,6 +17,8 @@ int cli_error(int code, const char *fmt, ...) CLI_PRINTF(2, 3);
 /* The same for a status of the library: text is the error of the object that failed, may be empty. */
 int cli_fail(int status, const char *text);
 
+/* Parameters of an engine as --device, --isa, --dtype, --threads, --verbose say. 0 or an exit code. */
+int cli_engine_params(prx_engine_params *p, const cli_args *a);
 /* Opens an engine as --device, --isa, --dtype, --threads, --verbose say. 0 or an exit code; *e must be closed either
  * way. */
 int cli_open_engine(prx_engine **e, const cli_args *a);

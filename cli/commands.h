@@ -4,6 +4,7 @@
 
 #include "args.h"
 
-extern const cli_command cmd_render, cmd_compare, cmd_inspect, cmd_bench, cmd_doctor, cmd_mask, cmd_replay, cmd_schedule;
+extern const cli_command cmd_render, cmd_compare, cmd_inspect, cmd_bench, cmd_doctor, cmd_mask, cmd_replay, cmd_schedule,
+                         cmd_sweep;
 
 #endif

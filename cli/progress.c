@@ -24,6 +24,7 @@ static struct {
     enum mode mode;
     int utf8;
     prx_job *job;
+    prx_sweep *sweep;
     int signals;
     int drawn;                   /* a bar stands on the line of the cursor */
     int have;                    /* last is valid */
@@ -41,9 +42,13 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+enum { PHASE_ROWS = PRX_PHASE_MEASURE + 1 };       /* of a sweep: steps are rows */
+
 static const char *phase_name(int phase)
 {
     static const char *const names[] = { "load", "text", "denoise", "decode", "done", "measure" };
+    if (phase == PHASE_ROWS)
+        return "sweep";
     return phase >= 0 && phase <= PRX_PHASE_MEASURE ? names[phase] : "work";
 }
 
@@ -187,6 +192,35 @@ int progress_update(void *cookie, const prx_progress *p)
     return cancel;
 }
 
+static void print_row_json(const prx_sweep_progress *p)
+{
+    char remaining[32] = "null";
+    if (p->remaining >= 0)
+        snprintf(remaining, sizeof remaining, "%.3f", p->remaining);
+    fprintf(stderr, "{\"phase\": \"sweep\", \"done\": %d, \"rows\": %d, \"failed\": %d, \"elapsed\": %.3f, \"remaining\": %s}\n", p->done,
+            p->rows, p->failed, p->elapsed, remaining);
+}
+
+int progress_sweep(void *cookie, const prx_sweep_progress *p)
+{
+    const prx_progress as = { PHASE_ROWS, p->done, p->rows, p->elapsed, p->remaining };
+    (void)cookie;
+    pthread_mutex_lock(&g.lock);
+    const int first = !g.have;
+    g.last = as;
+    g.last_at = now();
+    g.have = 1;
+    if (g.mode == MODE_BAR)
+        draw_bar();
+    else if (g.mode == MODE_LINES)
+        print_line(&as, first);
+    else if (g.mode == MODE_JSON && !p->label)
+        print_row_json(p);
+    const int cancel = g.signals > 0;
+    pthread_mutex_unlock(&g.lock);
+    return cancel;
+}
+
 void progress_note(const char *text)
 {
     if (g.mode != MODE_BAR && g.mode != MODE_LINES)
@@ -219,11 +253,14 @@ static void own_signals(sigset_t *set)
 static void on_signal(int sig)
 {
     wipe();
-    if (g.job && g.signals++ == 0) {
-        prx_job_cancel(g.job);
+    if ((g.job || g.sweep) && g.signals++ == 0) {
+        if (g.job)
+            prx_job_cancel(g.job);
+        if (g.sweep)
+            prx_sweep_cancel(g.sweep);
         return;
     }
-    if (!g.job)
+    if (!g.job && !g.sweep)
         _exit(130);
     sigset_t set;
     signal(sig, SIG_DFL);
@@ -267,6 +304,7 @@ int progress_start(const char *mode)
     else
         g.mode = isatty(STDERR_FILENO) && terminal_width() > 1 ? MODE_BAR : MODE_LINES;
     signal(SIGPIPE, SIG_IGN);     /* a closed pipe is an error of the write, with a message */
+    signal(SIGXFSZ, SIG_IGN);     /* and so is a file at its limit */
     own_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     if (pthread_create(&g.thread, NULL, watch, NULL) != 0) {
@@ -281,6 +319,13 @@ void progress_set_job(prx_job *j)
 {
     pthread_mutex_lock(&g.lock);
     g.job = j;
+    pthread_mutex_unlock(&g.lock);
+}
+
+void progress_set_sweep(prx_sweep *s)
+{
+    pthread_mutex_lock(&g.lock);
+    g.sweep = s;
     pthread_mutex_unlock(&g.lock);
 }
 

@@ -10,6 +10,10 @@
 int progress_start(const char *mode);
 /* The job that a signal cancels; NULL: a signal ends the program at once. */
 void progress_set_job(prx_job *j);
+/* The same for a sweep. */
+void progress_set_sweep(prx_sweep *s);
+/* prx_sweep_fn: one bar for all rows. */
+int progress_sweep(void *cookie, const prx_sweep_progress *p);
 /* prx_progress_fn. */
 int progress_update(void *cookie, const prx_progress *p);
 /* Stops the thread and takes the bar away. */

@@ -25,7 +25,7 @@ struct prxi_dump {
 static int fail_errno(prxi_ctx *c, const char *path)
 {
     const int e = errno;
-    return prxi_fail(c, e == ENOSPC || e == EDQUOT ? PRX_ENOSPC : PRX_EIO, "%s: %s", path, strerror(e));
+    return prxi_fail(c, e == ENOSPC || e == EDQUOT || e == EFBIG ? PRX_ENOSPC : PRX_EIO, "%s: %s", path, strerror(e));
 }
 
 static int write_all(prxi_ctx *c, const prxi_dump *d, size_t at, const void *data, size_t n)

@@ -57,7 +57,8 @@ struct prx_model {
     int dit_users[PRXI_EXPERTS];
     prxi_vae *vae;
     int vae_users;
-    prxi_prompt prompts[PRXI_PROMPTS_KEPT];
+    prxi_prompt prompts[PRXI_PROMPTS_KEPT], *more_prompts;   /* the second list only where many prompts come in turns */
+    int n_more_prompts;
     uint64_t clock;
 };
 
@@ -74,6 +75,8 @@ typedef struct prxi_prompt_request {
     int rows;
 } prxi_prompt_request;
 int prxi_model_embed(prxi_ctx *c, prxi_stream *s, prx_model *m, int max_text, prxi_prompt_request *r, int n);
+/* Keeps the embeddings of n prompts more than usual. Before the first job. */
+int prxi_model_keep_prompts(prxi_ctx *c, prx_model *m, int n);
 /* Bytes on disk of a component's weights (0 when absent). */
 size_t prxi_model_component_bytes(const prx_model *m, const char *component);
 /* Takes a job's ctx and starts from the engine's. */

@@ -195,6 +195,28 @@ PRX_API int prx_model_set(prx_model *m, const char *key, const char *value)
     return PRX_OK;
 }
 
+static int prompts_kept(const prx_model *m)
+{
+    return PRXI_PROMPTS_KEPT + m->n_more_prompts;
+}
+
+static prxi_prompt *prompt_at(prx_model *m, int i)
+{
+    return i < PRXI_PROMPTS_KEPT ? &m->prompts[i] : &m->more_prompts[i - PRXI_PROMPTS_KEPT];
+}
+
+int prxi_model_keep_prompts(prxi_ctx *c, prx_model *m, int n)
+{
+    prxi_prompt *list = n > 0 ? prxi_calloc(&m->engine->mem, PRXI_MEM_MISC, (size_t)n, sizeof *list) : NULL;
+    if (n > 0 && !list)
+        return prxi_fail_nomem(c, "prompts", (size_t)n * sizeof *list);
+    pthread_mutex_lock(&m->lock);
+    m->more_prompts = list;
+    m->n_more_prompts = n;
+    pthread_mutex_unlock(&m->lock);
+    return PRX_OK;
+}
+
 PRX_API void prx_model_close(prx_model **mp)
 {
     if (!mp || !*mp)
@@ -204,10 +226,11 @@ PRX_API void prx_model_close(prx_model **mp)
     for (int i = 0; i < PRXI_EXPERTS; i++)
         prxi_dit_close(&m->ctx, &m->dit[i]);
     prxi_vae_close(&m->ctx, &m->vae);
-    for (int i = 0; i < PRXI_PROMPTS_KEPT; i++) {
-        prxi_free(&m->engine->mem, m->prompts[i].text);
-        prxi_free(&m->engine->mem, m->prompts[i].rows_data);
+    for (int i = 0; i < prompts_kept(m); i++) {
+        prxi_free(&m->engine->mem, prompt_at(m, i)->text);
+        prxi_free(&m->engine->mem, prompt_at(m, i)->rows_data);
     }
+    prxi_free(&m->engine->mem, m->more_prompts);
     pthread_mutex_destroy(&m->lock);
     prxi_json_close(&m->ctx, &m->known);
     prxi_free(&m->engine->mem, m->transformer_file);
@@ -270,8 +293,8 @@ void prxi_model_release_vae(prx_model *m, int keep)
 
 static prxi_prompt *find_prompt(prx_model *m, const char *text, int max_text)
 {
-    for (int i = 0; i < PRXI_PROMPTS_KEPT; i++) {
-        prxi_prompt *p = &m->prompts[i];
+    for (int i = 0; i < prompts_kept(m); i++) {
+        prxi_prompt *p = prompt_at(m, i);
         if (p->text && p->max_text == max_text && strcmp(p->text, text) == 0) {
             p->used = ++m->clock;
             return p;
@@ -283,10 +306,10 @@ static prxi_prompt *find_prompt(prx_model *m, const char *text, int max_text)
 /* Keeps a copy in place of the one unused for longest; without memory it simply is not kept. */
 static void keep_prompt(prx_model *m, const prxi_prompt_request *r, int max_text, size_t bytes)
 {
-    prxi_prompt *p = &m->prompts[0];
-    for (int i = 1; i < PRXI_PROMPTS_KEPT; i++)
-        if (m->prompts[i].used < p->used)
-            p = &m->prompts[i];
+    prxi_prompt *p = prompt_at(m, 0);
+    for (int i = 1; i < prompts_kept(m); i++)
+        if (prompt_at(m, i)->used < p->used)
+            p = prompt_at(m, i);
     prxi_free(&m->engine->mem, p->text);
     prxi_free(&m->engine->mem, p->rows_data);
     p->text = prxi_strdup(&m->engine->mem, r->text);

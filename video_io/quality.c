@@ -43,6 +43,17 @@ double prxi_psnr(double mse)
     return mse > 0 ? 10 * log10(255.0 * 255.0 / mse) : INFINITY;
 }
 
+double prxi_relative_error(const float *a, const float *reference, size_t n)
+{
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double d = (double)a[i] - reference[i];
+        error += d * d;
+        norm += (double)reference[i] * reference[i];
+    }
+    return error == 0 ? 0 : sqrt(error / norm);
+}
+
 /* A pair of planes a, b followed by the two products and the scratch of the kernel, in one block. */
 typedef struct planes {
     double *data;

@@ -25,4 +25,7 @@ double prxi_ssim_rgb(prxi_mem *m, const uint8_t *a, const uint8_t *b, int width,
 /* Sides below 176: NaN. */
 double prxi_ms_ssim_luma(prxi_mem *m, const uint8_t *a, const uint8_t *b, int width, int height, int *ok);
 
+/* |a - reference| / |reference|, Euclidean, over n values, summed in f64: how far latents are from others. 0 / 0 is 0, x / 0 infinite. */
+double prxi_relative_error(const float *a, const float *reference, size_t n);
+
 #endif

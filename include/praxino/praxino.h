@@ -194,6 +194,42 @@ PRX_API int prx_job_stats(prx_job *j, char **json);
  * cannot run afterwards. */
 PRX_API int prx_schedule_build(prx_job *j, const char *prompts, const char *seeds, const char *settings, const char *state, char **json);
 
+/* ---- sweeps: many settings on the same prompts, their time and their distance from a reference ---- */
+
+typedef struct prx_sweep prx_sweep;
+typedef struct prx_sweep_params {
+    prx_engine_params engine;  /* what rows start from; a setting's device, isa, dtype, threads win */
+    const char *model;         /* model directory; NULL: the spec's */
+    const char *builtin;       /* model when neither names one, or NULL */
+    const char *transformer;   /* as prx_model_set, or NULL */
+    const char *presets;       /* folder where names of "config" are looked for, or NULL */
+    uint8_t reserved[32];
+} prx_sweep_params;
+
+typedef struct prx_sweep_progress {
+    int done, rows, failed;    /* rows that are written, of how many */
+    const char *label;         /* of the setting that runs; NULL between rows */
+    double elapsed;            /* s since prx_sweep_run */
+    double remaining;          /* s, estimated; negative: unknown */
+} prx_sweep_progress;
+/* A non-zero return cancels. */
+typedef int (*prx_sweep_fn)(void *cookie, const prx_sweep_progress *p);
+
+PRX_API void prx_sweep_default_params(prx_sweep_params *p);
+/* Reads the spec (README.md has the format), checks every setting against the model, and creates dir with the rows to come; rows that are
+ * there stay and are not run again. Nothing runs. On failure *out is still set when memory allowed, for prx_sweep_last_error; close it. */
+PRX_API int prx_sweep_open(prx_sweep **out, const prx_sweep_params *p, const char *spec, const char *dir);
+PRX_API void prx_sweep_close(prx_sweep **s);
+PRX_API const char *prx_sweep_last_error(const prx_sweep *s);
+PRX_API void prx_sweep_on_progress(prx_sweep *s, prx_sweep_fn fn, void *cookie);
+/* Runs what is missing. Each row is on the disk before the next begins. A row that fails is a row with the message; PRX_ENOSPC and
+ * PRX_ECANCELED stop. */
+PRX_API int prx_sweep_run(prx_sweep *s);
+/* Asks a running sweep to stop soon; any thread. */
+PRX_API void prx_sweep_cancel(prx_sweep *s);
+/* Medians with their spread by setting, as JSON; borrowed until the next call with s. */
+PRX_API int prx_sweep_summary(prx_sweep *s, const char **json);
+
 /* ---- video files ---- */
 
 /* Compares two videos, image sequences or dumps: PSNR, SSIM, per frame and mean, as JSON (free with prx_text_free). Different sizes or
