@@ -216,8 +216,8 @@ typedef struct prx_sweep_progress {
 typedef int (*prx_sweep_fn)(void *cookie, const prx_sweep_progress *p);
 
 PRX_API void prx_sweep_default_params(prx_sweep_params *p);
-/* Reads the spec (docs/SWEEP.md has the format), checks every setting against the model, and creates dir with the rows to come; rows that are
- * there stay and are not run again. Nothing runs. On failure *out is still set when memory allowed, for prx_sweep_last_error; close it. */
+/* Reads the spec (docs/SWEEP.md has the format), checks every setting against the model, and creates dir; rows that are there stay and are
+ * not run again. Nothing runs. On failure *out is still set when memory allowed, for prx_sweep_last_error; close it. */
 PRX_API int prx_sweep_open(prx_sweep **out, const prx_sweep_params *p, const char *spec, const char *dir);
 PRX_API void prx_sweep_close(prx_sweep **s);
 PRX_API const char *prx_sweep_last_error(const prx_sweep *s);
