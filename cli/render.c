@@ -278,8 +278,11 @@ static void summarize_cache(const cJSON *root)
     const double computed = number(cache, "computed_steps", 0), cached = number(cache, "cached_steps", 0);
     const double full = number(cache, "computed_step_seconds", 0), reused = number(cache, "cached_step_seconds", -1);
     const double saved = number(cache, "saved_seconds", 0), spent = number(cJSON_GetObjectItemCaseSensitive(root, "phases"), "denoise", 0);
-    size_t used = (size_t)snprintf(line, sizeof line, "cache %s: %.0f steps computed, %.0f cached; passes", policy->valuestring, computed,
-                                   cached);
+    const double partly = number(cache, "partly_cached_steps", 0);
+    size_t used = (size_t)snprintf(line, sizeof line, "cache %s: %.0f steps computed", policy->valuestring, computed);
+    if (partly > 0)
+        used += (size_t)snprintf(line + used, sizeof line - used, " (%.0f in one branch only)", partly);
+    used += (size_t)snprintf(line + used, sizeof line - used, ", %.0f cached; passes", cached);
     cJSON_ArrayForEach(p, cJSON_GetObjectItemCaseSensitive(cache, "passes")) used += put_passes(line + used, sizeof line - used, p);
     if (full > 0 && reused >= 0)
         used += (size_t)snprintf(line + used, sizeof line - used, "; a cached step takes %.3f of a computed one", reused / full);

@@ -199,6 +199,17 @@ static cJSON *passes_json(const prx_job *j)
     return o;
 }
 
+/* Steps in which some branches were computed and others reused; they count as computed. */
+static int partly_cached_steps(const prx_job *j)
+{
+    int n = 0;
+    for (int i = j->first_step; i < j->step; i++) {
+        const int cached = cached_branches(j, i);
+        n += cached > 0 && cached < j->branches;
+    }
+    return n;
+}
+
 static cJSON *cache_json(const prx_job *j, int computed)
 {
     cJSON *o = cJSON_CreateObject();
@@ -207,6 +218,7 @@ static cJSON *cache_json(const prx_job *j, int computed)
     cJSON_AddStringToObject(o, "policy", j->cache->name);
     cJSON_AddNumberToObject(o, "computed_steps", computed);
     cJSON_AddNumberToObject(o, "cached_steps", steps - computed);
+    cJSON_AddNumberToObject(o, "partly_cached_steps", partly_cached_steps(j));
     cJSON_AddItemToObject(o, "passes", passes_json(j));
     add_number_or_null(o, "computed_step_seconds", full);
     add_number_or_null(o, "cached_step_seconds", reused);
