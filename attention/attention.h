@@ -97,6 +97,9 @@ typedef struct prxi_attn_env {
 
 typedef struct prxi_attn_plan {
     double density;                    /* expected mean over the run, 1 = dense; NaN when content decides */
+    double sparse_density;             /* of a call past the warm-up; the same */
+    int dense_steps, dense_layers;     /* the warm-up: first ones that are dense */
+    double select_flop;                /* what `select` computes for a sparse call, roughly */
     size_t bytes;                      /* what the policy will hold */
     char note[256];                    /* one line for the plan, may be empty */
 } prxi_attn_plan;

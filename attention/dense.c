@@ -4,7 +4,7 @@
 static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_attn_plan *out)
 {
     (void)priv, (void)c, (void)env;
-    *out = (prxi_attn_plan) { .density = 1.0 };
+    *out = (prxi_attn_plan) { .density = 1.0, .sparse_density = 1.0 };
     return PRX_OK;
 }
 

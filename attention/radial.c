@@ -110,7 +110,8 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
         r->density = mask.pair_density;
         const double sparse = (1.0 - (double)r->dense_timesteps / (env->steps > 0 ? env->steps : 1))
                               * (1.0 - (double)r->dense_layers / (env->layers > 0 ? env->layers : 1));
-        *plan = (prxi_attn_plan) { .density = 1.0 - sparse * (1.0 - mask.pair_density) };
+        *plan = (prxi_attn_plan) { .density = 1.0 - sparse * (1.0 - mask.pair_density), .sparse_density = mask.pair_density,
+                                   .dense_steps = (int)r->dense_timesteps, .dense_layers = (int)r->dense_layers };
         plan->bytes = (2 * (size_t)mask.n + 2 + (size_t)mask.kept) * sizeof(int32_t);
         snprintf(plan->note, sizeof plan->note, "radial: mask of %d x %d blocks, density %.4f; dense: %lld steps, %lld layers",
                  mask.n, mask.n, mask.pair_density, (long long)r->dense_timesteps, (long long)r->dense_layers);

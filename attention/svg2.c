@@ -195,7 +195,10 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
     p->state_size = (size_t)env->heads * (size_t)(p->cq + p->ck) * (size_t)env->head_dim * prxi_dtype_size(env->dtype);
     if ((err = check_sparse(p, c)) != PRX_OK)
         return err;
-    *plan = (prxi_attn_plan) { .density = NAN };
+    /* Points against centroids in every iteration, then once more for the sums. */
+    const double clustering = (double)p->iter_step * (double)p->tokens * (p->cq + p->ck) * env->head_dim * 2 * env->heads;
+    *plan = (prxi_attn_plan) { .density = NAN, .sparse_density = keeps_all(p) ? 1.0 : NAN, .dense_steps = p->dense_steps,
+                               .dense_layers = p->dense_layers, .select_flop = clustering };
     if ((err = allocate(p, c, &plan->bytes)) != PRX_OK)
         return err;
     snprintf(plan->note, sizeof plan->note,

@@ -224,6 +224,27 @@ static int show_plan(const render *r)
     return code;
 }
 
+/* How long the denoising will take, when that is long enough to be wondered about. */
+static void announce_time(const cJSON *plan)
+{
+    const cJSON *o = cJSON_GetObjectItemCaseSensitive(plan, "expected");
+    const cJSON *most = cJSON_GetObjectItemCaseSensitive(o, "denoise_seconds_at_most");
+    const cJSON *all = most ? most : cJSON_GetObjectItemCaseSensitive(o, "denoise_seconds");
+    const cJSON *dense = cJSON_GetObjectItemCaseSensitive(o, "dense_step_seconds");
+    const cJSON *sparse = cJSON_GetObjectItemCaseSensitive(o, "sparse_step_seconds");
+    const cJSON *saved = cJSON_GetObjectItemCaseSensitive(o, "flops_saved");
+    char line[256], steps[96], flops[64] = "";
+    if (!cJSON_IsNumber(all) || !cJSON_IsNumber(dense) || all->valuedouble < 10)
+        return;
+    snprintf(steps, sizeof steps, cJSON_IsNumber(sparse) ? "%.3g s a dense step, %.3g s a sparse one" : "%.3g s a step", dense->valuedouble,
+             cJSON_IsNumber(sparse) ? sparse->valuedouble : 0.0);
+    if (cJSON_IsNumber(saved))
+        snprintf(flops, sizeof flops, ", %.0f %% of the FLOPs saved", 100 * saved->valuedouble);
+    snprintf(line, sizeof line, "expected on this machine: %s, %s%.1f min of denoising%s", steps, most ? "at most " : "",
+             all->valuedouble / 60, flops);
+    progress_note(line);
+}
+
 /* One line on what begins: the settings as the plan resolved them. */
 static void announce(const char *plan)
 {
@@ -243,6 +264,7 @@ static void announce(const char *plan)
              "%sx%s, %s frames at %s/s, %s steps of %s, guidance %s, %s attention, cache %s, seed %s", v[0], v[1],
              v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9]);
     progress_note(line);
+    announce_time(root);
     cJSON_Delete(root);
 }
 

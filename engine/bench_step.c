@@ -9,6 +9,7 @@
 #include "bench_model.h"
 #include "engine/core/option.h"
 #include "engine/core/rng.h"
+#include "engine/estimate.h"
 #include "job.h"
 
 typedef struct settings {
@@ -131,13 +132,28 @@ static int time_run(void *cookie, prxi_stream *s, prxi_dit_run *run)
     return time_steps(s->ctx, s, job->z, run, job->t);
 }
 
-static int with_dit(prx_engine *e, prxi_stream *s, const settings *z, const char *dir, double *t)
+/* What the plan of such a job says before it starts. */
+static int expect(prx_engine *e, prxi_stream *s, const settings *z, const prxi_dit_config *cfg, double *seconds)
+{
+    const prxi_attn_plan dense = { .density = 1.0, .sparse_density = 1.0 };
+    const prxi_estimate_env env = {
+        .kernels = &e->kernels, .dit = cfg, .dtype = e->dtype, .branches = 2, .attn = &dense,
+        .tokens = ((z->frames - 1) / 4 + 1) * (z->height / 16) * (z->width / 16),
+    };
+    prxi_estimate out;
+    const int err = prxi_estimate_run(&e->ctx, s, &env, &out);
+    *seconds = out.dense_step;
+    return err;
+}
+
+static int with_dit(prx_engine *e, prxi_stream *s, const settings *z, const char *dir, double *t, double *expected)
 {
     const prxi_dit_config cfg = { .heads = (int)z->heads, .head_dim = 128, .layers = (int)z->layers, .ffn_dim = z->ffn,
                                   .text_dim = 4096, .in_channels = 16, .out_channels = 16 };
     const prxi_bench_clip clip = { (int)((z->frames - 1) / 4 + 1), (int)z->height / 8, (int)z->width / 8, (int)z->text };
     timed job = { z, t };
-    return prxi_bench_with_dit(e, s, dir, &cfg, &clip, time_run, &job);
+    const int err = expect(e, s, z, &cfg, expected);
+    return err < 0 ? err : prxi_bench_with_dit(e, s, dir, &cfg, &clip, time_run, &job);
 }
 
 /* ---- decode ---- */
@@ -207,14 +223,14 @@ static int with_vae(prx_engine *e, prxi_stream *s, const settings *z, const char
 int prxi_bench_step(prx_engine *e, prxi_stream *s, const char *text, int decode, cJSON *rows)
 {
     settings z;
-    double t[100], workspace = 0;
+    double t[100], workspace = 0, expected = 0;
     char dir[] = "/tmp/praxino-bench-XXXXXX", shape[96];
     int err = prxi_option_parse(&e->ctx, options, &z, "", text);
     if (err < 0)
         return err;
     if (!mkdtemp(dir))
         return prxi_fail(&e->ctx, PRX_EIO, "bench: no temporary folder in /tmp");
-    err = decode ? with_vae(e, s, &z, dir, t, &workspace) : with_dit(e, s, &z, dir, t);
+    err = decode ? with_vae(e, s, &z, dir, t, &workspace) : with_dit(e, s, &z, dir, t, &expected);
     prxi_bench_remove(dir);
     if (err < 0)
         return err;
@@ -223,7 +239,12 @@ int prxi_bench_step(prx_engine *e, prxi_stream *s, const char *text, int decode,
              decode ? "base" : "layers", (long long)(decode ? z.base : z.layers));
     add_row(rows, decode ? "decode" : "step", shape, e->dtype, t, (int)z.repeats, decode ? decode_gflop(&z) : step_gflop(&z, tokens),
             gemm_rate(&e->ctx, s, e->kernels.isa, e->dtype));
-    if (decode)
-        cJSON_AddNumberToObject(cJSON_GetArrayItem(rows, cJSON_GetArraySize(rows) - 1), "workspace_bytes", workspace);
+    cJSON *row = cJSON_GetArrayItem(rows, cJSON_GetArraySize(rows) - 1);
+    if (decode) {
+        cJSON_AddNumberToObject(row, "workspace_bytes", workspace);
+    } else {
+        cJSON_AddNumberToObject(row, "expected_seconds", expected);
+        cJSON_AddNumberToObject(row, "expected_over_measured", expected / cJSON_GetObjectItem(row, "seconds_median")->valuedouble);
+    }
     return PRX_OK;
 }

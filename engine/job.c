@@ -68,7 +68,9 @@ PRX_API int prx_job_plan(prx_job *j, char **json)
     prxi_clear(&j->ctx);
     if (json)
         *json = NULL;
-    const int err = prxi_plan(j);
+    int err = prxi_plan(j);
+    if (err == PRX_OK && json)
+        err = prxi_plan_estimate(j);
     return err < 0 || !json ? err : prxi_json_text(&j->ctx, prxi_plan_json(j), json);
 }
 

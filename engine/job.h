@@ -4,6 +4,7 @@
 
 #include "engine/dump.h"
 #include "engine/engine.h"
+#include "engine/estimate.h"
 #include "engine/trace.h"
 #include "video_io/video.h"
 
@@ -78,6 +79,8 @@ struct prx_job {
     void *cache_priv;
     prxi_cache_plan cache_plan;
     prxi_trace *trace;                     /* record_trace; NULL: not asked for */
+    prxi_estimate estimate;                /* once somebody asked for the plan as text */
+    int estimated;
     size_t plan_bytes;                     /* what is expected to be resident at the worst moment */
 
     /* ---- running ---- */
@@ -115,6 +118,7 @@ int  prxi_plan(prx_job *j);
 void prxi_unplan(prx_job *j);
 /* What a cache policy is told about a planned job. */
 void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env);
+int  prxi_plan_estimate(prx_job *j);       /* measures for the plan's text */
 cJSON *prxi_plan_json(const prx_job *j);
 /* Bytes that this process may still take (free memory, cgroup limit); SIZE_MAX when unknown. */
 size_t prxi_memory_available(void);

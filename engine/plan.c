@@ -137,7 +137,7 @@ static int plan_attention(prx_job *j)
     };
     j->attn = prxi_attn_policy_find(j->set.attention);
     int err = open_policy(j, "attention", j->attn->options, j->attn->priv_size, &j->attn_priv);
-    j->attn_plan = (prxi_attn_plan) { .density = 1.0 };
+    j->attn_plan = (prxi_attn_plan) { .density = 1.0, .sparse_density = 1.0 };
     return err < 0 ? err : j->attn->plan(j->attn_priv, &j->ctx, &env, &j->attn_plan);
 }
 
@@ -248,6 +248,7 @@ void prxi_unplan(prx_job *j)
     prxi_sched_close(&j->ctx, &j->sched);
     j->attn_priv = j->cache_priv = NULL;
     j->step_expert = j->expert_index = NULL;
+    j->estimated = 0;
     if (j->state == PRXI_JOB_PLANNED)
         j->state = PRXI_JOB_SETUP;
 }
@@ -266,6 +267,24 @@ static cJSON *memory_json(const prx_job *j)
     if (have != SIZE_MAX)
         cJSON_AddNumberToObject(o, "available_bytes", (double)have);
     return o;
+}
+
+/* Measured once per plan. */
+static int estimate(prx_job *j)
+{
+    const prxi_dit_config *d = &j->model->dit_cfg[0];
+    const prxi_estimate_env env = {
+        .kernels = &j->engine->kernels, .dit = d, .dtype = j->engine->dtype, .branches = j->branches, .attn = &j->attn_plan,
+        .tokens = (int64_t)(j->clip.frames / d->patch[0]) * (j->clip.height / d->patch[1]) * (j->clip.width / d->patch[2]),
+    };
+    const int err = j->estimated ? PRX_OK : prxi_estimate_run(&j->ctx, &j->stream, &env, &j->estimate);
+    j->estimated = err == PRX_OK;
+    return err;
+}
+
+int prxi_plan_estimate(prx_job *j)
+{
+    return j->state == PRXI_JOB_PLANNED ? estimate(j) : PRX_OK;
 }
 
 cJSON *prxi_plan_json(const prx_job *j)
@@ -288,6 +307,9 @@ cJSON *prxi_plan_json(const prx_job *j)
         cJSON_AddNumberToObject(o, "computed_steps", j->cache_plan.computed_steps);
     if (*j->cache_plan.note)
         cJSON_AddStringToObject(o, "cache_note", j->cache_plan.note);
+    if (j->estimated)
+        cJSON_AddItemToObject(o, "expected", prxi_estimate_json(&j->estimate, &j->attn_plan, d->layers, (int)j->set.steps,
+                                                                j->cache_plan.computed_steps));
     cJSON_AddItemToObject(o, "memory", memory_json(j));
     return o;
 }

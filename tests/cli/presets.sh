@@ -22,6 +22,8 @@ check "its warm-up" grep -q "dense: 11 steps, 1 layers" "$tmp/out"
 expect 0 "svg2 with another p" "$PRAXINO" render x -m "$builtin" --config svg2-wan2.1-t2v-14b -W 512 -H 512 -f 33 --plan \
     --set attention.top_p_kmeans=0.8
 check "clusters of the preset, p of the flag" grep -q "300 query and 1000 key clusters a head, p 0.8" "$tmp/out"
+check "its expectation" grep -q "sparse density is assumed" "$tmp/out"
+for what in "flops saved" "sparse step seconds" "denoise seconds"; do check "the plan has $what" grep -q "$what" "$tmp/out"; done
 expect 2 "clip below its clusters" "$PRAXINO" render x -m "$builtin" --config svg2-wan2.1-t2v-14b -W 128 -H 128 -f 9 --plan
 expect 2 "unknown preset" "$PRAXINO" render x -m "$builtin" --config svg3
 says "svg2-paper" "the presets there are"
