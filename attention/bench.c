@@ -16,14 +16,30 @@ enum { ALL, DENSE, RADIAL, SVG2 };
 
 typedef struct settings {
     int64_t tokens, head_dim, heads, repeats;
-    int only;
+    int only, clip;
 } settings;
+
+/* Clips of attention.md 2.6, and half of the first; all large ones take a minute. */
+typedef struct clip {
+    const char *name;
+    prxi_radial rule;
+} clip;
+
+static const clip clips[] = {
+    { "480p", { 21, 1560, 0, 128, 0.2, 0, 0, 1 } },    { "480p-half", { 11, 1560, 0, 128, 0.2, 0, 0, 1 } },
+    { "960x720", { 21, 2700, 0, 128, 0.2, 0, 0, 1 } }, { "768p", { 18, 3840, 0, 128, 0.2, 0, 0, 1 } },
+    { "720p", { 21, 3600, 0, 128, 0.2, 0, 0, 1 } },    { "768p-blocks-of-64", { 20, 3840, 0, 64, 0.8, 0, 0, 1 } },
+    { "hunyuan-768p", { 30, 3840, 0, 128, 0.95, 1, 0, 0 } },
+};
+enum { CLIPS = sizeof clips / sizeof *clips };
 
 static const prxi_option options[] = {
     { "only", PRXI_OPT_CHOICE, offsetof(settings, only), 0, 0, "all|dense|radial|svg2", "all", "which rows" },
     { "tokens", PRXI_OPT_INT, offsetof(settings, tokens), 0, 1 << 20, NULL, "0", "dense and svg2; 0: 4096 to 32768" },
     { "head_dim", PRXI_OPT_INT, offsetof(settings, head_dim), 0, 256, NULL, "0", "0: 64 and 128" },
     { "heads", PRXI_OPT_INT, offsetof(settings, heads), 0, 64, NULL, "0", "0: 2, 1 above 16384 tokens" },
+    { "clip", PRXI_OPT_CHOICE, offsetof(settings, clip), 0, 0,
+      "small|480p|480p-half|960x720|768p|720p|768p-blocks-of-64|hunyuan-768p|all", "small", "of the radial rows; small: the 480p ones" },
     { "repeats", PRXI_OPT_INT, offsetof(settings, repeats), 1, PRXI_RACE_RUNS, NULL, "3", "timed runs" },
     { .name = NULL },
 };
@@ -212,14 +228,17 @@ static cJSON *race_blocks(bench *b, cJSON *rows, const char *op, const prxi_bloc
     return row;
 }
 
-static int bench_radial(bench *b, const prxi_radial *rule, cJSON *rows)
+static int bench_radial(bench *b, const clip *k, cJSON *rows)
 {
+    const prxi_radial *rule = &k->rule;
+    char op[64];
     prxi_block_mask mask;
     prxi_block_list list = { 0 };
     int err = prxi_radial_mask(b->c, rule, &mask);
     if (err == PRX_OK && (err = prxi_mask_list(b->c, &mask, &list)) == PRX_OK) {
         double dense;
-        if (!race_blocks(b, rows, "attention_radial", &list, mask.pair_density, &dense))
+        snprintf(op, sizeof op, "attention_radial_%s", k->name);
+        if (!race_blocks(b, rows, op, &list, mask.pair_density, &dense))
             err = prxi_fail_nomem(b->c, "bench attention", sizeof *b);
         prxi_free(b->c->mem, (void *)(uintptr_t)list.q_start);
     }
@@ -285,6 +304,12 @@ static int wants(const bench *b, int what)
     return b->set.only == ALL || b->set.only == what;
 }
 
+static int wants_clip(const bench *b, int i)
+{
+    const int all = CLIPS + 1;
+    return b->set.clip == all || (b->set.clip == 0 && i < 2) || b->set.clip == i + 1;
+}
+
 static int bench_size(bench *b, int64_t n, int d, cJSON *rows)
 {
     const int svg2 = wants(b, SVG2) && (n > 16384 || b->set.tokens || b->set.only == SVG2);
@@ -303,16 +328,17 @@ static int bench_size(bench *b, int64_t n, int d, cJSON *rows)
 static int bench_dim(bench *b, int d, cJSON *rows)
 {
     static const int64_t sizes[] = { 4096, 8192, 16384, 32768 };
-    /* 480p, 81 and 41 frames: attention.md 2.6 has the first. */
-    static const prxi_radial rules[] = { { 21, 1560, 0, 128, 0.2, 0, 0, 1 }, { 11, 1560, 0, 128, 0.2, 0, 0, 1 } };
     int err = PRX_OK;
     if (b->set.tokens)
         err = bench_size(b, b->set.tokens, d, rows);
     for (size_t i = 0; i < 4 && err == PRX_OK && !b->set.tokens && !cancelled(b); i++)
         err = bench_size(b, sizes[i], d, rows);
-    for (size_t i = 0; i < 2 && err == PRX_OK && wants(b, RADIAL) && !cancelled(b); i++) {
-        if ((err = open_case(b, 1, rules[i].frames * rules[i].tokens_per_frame, d)) == PRX_OK)
-            err = bench_radial(b, &rules[i], rows);
+    for (int i = 0; i < CLIPS && err == PRX_OK && wants(b, RADIAL) && !cancelled(b); i++) {
+        const prxi_radial *rule = &clips[i].rule;
+        if (!wants_clip(b, i))
+            continue;
+        if ((err = open_case(b, 1, rule->frames * rule->tokens_per_frame, d)) == PRX_OK)
+            err = bench_radial(b, &clips[i], rows);
         close_case(b);
     }
     return err;
