@@ -19,7 +19,7 @@ typedef struct comparison {
     uint8_t *frame[4];       /* a, b; the frames before them */
     int64_t frames, identical;
     double sse, motion_sse;
-    series psnr, luma, rgb, ms, temporal;
+    series psnr, luma, rgb, blocks, ms, temporal;
 } comparison;
 
 static int add(prxi_ctx *c, series *s, double v)
@@ -61,7 +61,8 @@ static int measure(prxi_ctx *c, comparison *k)
         return prxi_fail_nomem(c, "SSIM", prxi_mul(32, prxi_mul((size_t)s->width, (size_t)s->height)));
     int err;
     if ((err = add(c, &k->psnr, prxi_psnr((double)sse / (double)k->bytes))) < 0 || (err = add(c, &k->luma, luma)) < 0 ||
-        (err = add(c, &k->rgb, rgb)) < 0 || (err = add(c, &k->ms, ms)) < 0)
+        (err = add(c, &k->rgb, rgb)) < 0 || (err = add(c, &k->ms, ms)) < 0 ||
+        (err = add(c, &k->blocks, prxi_ssim_blocks(a, b, s->width, s->height))) < 0)
         return err;
     double motion = INFINITY;
     if (k->frames > 0) {
@@ -152,6 +153,7 @@ static int report(comparison *k, cJSON *root)
          put(o, "identical_frames", (double)k->identical) && put_series(o, "per_frame", &k->psnr);
     o = cJSON_AddObjectToObject(root, "ssim");
     ok = ok && o && put(o, "luma", mean(&k->luma)) && put(o, "rgb", mean(&k->rgb)) &&
+         put(o, "blocks", mean(&k->blocks)) &&
          put_series(o, "luma_per_frame", &k->luma) && put_series(o, "rgb_per_frame", &k->rgb);
     o = cJSON_AddObjectToObject(root, "ms_ssim");
     ok = ok && o && put(o, "luma", mean(&k->ms)) && put_series(o, "luma_per_frame", &k->ms);
@@ -163,7 +165,7 @@ int prxi_compare(prxi_ctx *c, prxi_reader *a, prxi_reader *b, cJSON **out)
 {
     *out = NULL;
     comparison k = { .a = a, .b = b };
-    series *const all[] = { &k.psnr, &k.luma, &k.rgb, &k.ms, &k.temporal };
+    series *const all[] = { &k.psnr, &k.luma, &k.rgb, &k.blocks, &k.ms, &k.temporal };
     int err = check_pair(c, &k);
     for (size_t i = 0; i < sizeof all / sizeof *all && err == PRX_OK; i++)
         if (!(all[i]->list = cJSON_CreateArray()))

@@ -22,6 +22,9 @@ double prxi_psnr(double mse);        /* INFINITY for 0 */
 /* Sides below 11: NaN. *ok = 0 when memory ran out. */
 double prxi_ssim_luma(prxi_mem *m, const uint8_t *a, const uint8_t *b, int width, int height, int *ok);
 double prxi_ssim_rgb(prxi_mem *m, const uint8_t *a, const uint8_t *b, int width, int height, int *ok);
+/* SSIM as ffmpeg's filter and x264 have it, for comparison with their figures: 8 x 8 windows every 4 samples, all alike in weight,
+ * sample covariance; mean of the three channels. Sides below 8: NaN. */
+double prxi_ssim_blocks(const uint8_t *a, const uint8_t *b, int width, int height);
 /* Sides below 176: NaN. */
 double prxi_ms_ssim_luma(prxi_mem *m, const uint8_t *a, const uint8_t *b, int width, int height, int *ok);
 
