@@ -30,6 +30,7 @@ typedef struct prxi_block_list {
     const int64_t *row_ptr;           /* [heads or 1][nq + 1]: absolute offsets into cols */
     const int32_t *cols;              /* kept key blocks of a query block, ascending */
     const int32_t *q_perm, *k_perm;   /* [heads][tokens] or NULL: block position -> token index */
+    uint64_t id;                      /* not 0: never changes, and no other list of this process has this number; a device may keep it */
 } prxi_block_list;
 
 typedef void (*prxi_attn_dense_fn)(prxi_stream *s, const prxi_attn_args *a);
@@ -93,7 +94,16 @@ typedef struct prxi_attn_env {
     uint64_t seed;
     const float *timesteps;            /* [steps] */
     const prxi_attn_ops *ops;
+    const char *device;                /* not NULL: q, k and v lie there, out of reach of code of the host */
 } prxi_attn_env;
+
+/* For plan: PRX_ENOTSUP when what was asked for reads q, k or v on the host and they are on a device. */
+static inline int prxi_attn_needs_host(prxi_ctx *c, const prxi_attn_env *env, const char *what)
+{
+    return env->device ? prxi_fail(c, PRX_ENOTSUP, "device %s: attention %s: not on this device in this version; --device cpu does it",
+                                   env->device, what)
+                       : PRX_OK;
+}
 
 typedef struct prxi_attn_plan {
     double density;                    /* expected mean over the run, 1 = dense; NaN when content decides */

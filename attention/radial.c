@@ -96,13 +96,15 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
     radial *r = priv;
     const prxi_radial rule = rule_of(r, env);
     prxi_block_mask mask;
-    int err = resolve_warmup(r, c, env, rule.hunyuan);
-    if (err != PRX_OK || (err = prxi_radial_mask(c, &rule, &mask)) != PRX_OK)
+    int err = r->probe ? prxi_attn_needs_host(c, env, "radial with probe") : PRX_OK;
+    if (err != PRX_OK || (err = resolve_warmup(r, c, env, rule.hunyuan)) != PRX_OK || (err = prxi_radial_mask(c, &rule, &mask)) != PRX_OK)
         return err;
     prxi_free(c->mem, r->storage);
     r->storage = NULL;
     err = check_sparse(c, &mask, &rule);
     if (err == PRX_OK && (err = prxi_mask_list(c, &mask, &r->list)) == PRX_OK) {
+        static atomic_ullong lists;         /* every list that was ever made has its number */
+        r->list.id = atomic_fetch_add(&lists, 1) + 1;
         r->storage = (void *)(uintptr_t)r->list.q_start;
         r->tokens = mask.tokens;
         r->ops = env->ops;

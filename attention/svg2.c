@@ -183,8 +183,8 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
     p->env.n_threads = env->n_threads > 0 ? env->n_threads : 1;
     p->tokens = env->tokens;
     p->total = env->tokens + env->text_tokens;
-    int err = check(p, c, env);
-    if (err != PRX_OK)
+    int err = prxi_attn_needs_host(c, env, "svg2");
+    if (err != PRX_OK || (err = check(p, c, env)) != PRX_OK)
         return err;
     p->dense_steps = (int)floor(p->first_times_fp * env->steps);
     p->dense_layers = (int)floor(p->first_layers_fp * env->layers);

@@ -107,6 +107,8 @@ PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char
     prxi_stream s;
     prxi_clear(&e->ctx);
     *json = NULL;
+    if (prxi_engine_cpu_only(e, &e->ctx, "bench") < 0)
+        return PRX_ENOTSUP;
     cJSON *rows = cJSON_CreateArray();
     prxi_stream_init(&s, &e->ctx, e->threads);
     for (size_t i = 0; i < sizeof benches / sizeof *benches && err == PRX_OK; i++)

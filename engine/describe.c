@@ -100,6 +100,61 @@ static void add_cpu_name(cJSON *o)
         fclose(f);
 }
 
+static void add_cuda_module(cJSON *o, const prxi_cuda_module *module)
+{
+    prxi_cu_info info;
+    const int err = module->probe(&info);
+    cJSON_AddBoolToObject(o, "cuda", err == PRX_OK);
+    cJSON *d = cJSON_AddObjectToObject(o, "cuda_device");
+    cJSON_AddStringToObject(d, "name", err == PRX_OK ? info.name : "none");
+    if (err < 0)
+        cJSON_AddStringToObject(d, "missing", info.why);
+    if (err == PRX_OK) {
+        char chip[32];
+        snprintf(chip, sizeof chip, "sm_%d%d, %d multiprocessors", info.major, info.minor, info.multiprocessors);
+        cJSON_AddStringToObject(d, "chip", chip);
+        cJSON_AddNumberToObject(d, "memory_bytes", (double)info.memory);
+        cJSON_AddNumberToObject(d, "memory_free_bytes", (double)info.memory_free);
+    }
+    const struct {
+        const char *name, *text;
+        int version;
+    } parts[] = { { "driver", NULL, info.driver }, { "runtime", NULL, info.runtime }, { "cublaslt", info.cublaslt, 0 },
+                  { "cudnn", info.cudnn, 0 }, { "compiled_for", info.archs, 0 } };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        char text[32];
+        snprintf(text, sizeof text, parts[i].version ? "CUDA %d.%d" : "none", parts[i].version / 1000, parts[i].version % 1000 / 10);
+        cJSON_AddStringToObject(d, parts[i].name, parts[i].text ? parts[i].text : text);
+    }
+    cJSON *rows = cJSON_AddArrayToObject(o, "cuda_kernels");
+    for (const prxi_cu_kernel_row *k = module->kernels; k->name; k++) {
+        cJSON *row = cJSON_CreateObject();
+        cJSON_AddStringToObject(row, "kernel", k->name);
+        cJSON_AddStringToObject(row, "source", k->hash);
+        cJSON_AddStringToObject(row, "state", k->state);
+        cJSON_AddItemToArray(rows, row);
+    }
+}
+
+/* What the CUDA device and the module offer, or what of them is missing. */
+static void add_cuda(prx_engine *e, cJSON *o)
+{
+    const prxi_cuda_module *module = NULL;
+    void *library = NULL;
+    if (e->cuda) {
+        add_cuda_module(o, e->cuda->module);
+        return;
+    }
+    if (prxi_cuda_load(&e->ctx, &module, &library) == PRX_OK) {
+        add_cuda_module(o, module);
+    } else {
+        cJSON_AddBoolToObject(o, "cuda", 0);
+        cJSON_AddStringToObject(o, "cuda_note", e->ctx.error.text);
+    }
+    prxi_cuda_unload(library);
+    prxi_clear(&e->ctx);
+}
+
 PRX_API int prx_engine_describe(prx_engine *e, char **json)
 {
     prxi_clear(&e->ctx);
@@ -115,8 +170,7 @@ PRX_API int prx_engine_describe(prx_engine *e, char **json)
     const size_t memory = prxi_memory_available();
     if (memory != SIZE_MAX)
         cJSON_AddNumberToObject(o, "memory_available_bytes", (double)memory);
-    cJSON_AddBoolToObject(o, "cuda", 0);
-    cJSON_AddStringToObject(o, "cuda_note", "not part of this build; --device cpu serves every model");
+    add_cuda(e, o);
     cJSON *encoders = cJSON_AddArrayToObject(o, "encoders");
     const char *name;
     for (int i = 0; (name = prxi_encoder_at(i)); i++)

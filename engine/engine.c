@@ -36,7 +36,7 @@ static int choose_device(prx_engine *e, const char *device)
     if (strcmp(device, "cpu") == 0 || strcmp(device, "auto") == 0)
         return PRX_OK;
     if (strcmp(device, "cuda") == 0)
-        return prxi_fail(&e->ctx, PRX_ENOTSUP, "device cuda: this build has no CUDA module; cpu is available");
+        return prxi_cuda_open(&e->ctx, &e->cuda);
     return prxi_fail(&e->ctx, PRX_EINVAL, "device: '%s': auto, cpu or cuda expected", device);
 }
 
@@ -55,7 +55,7 @@ static int choose_isa(prx_engine *e, const char *isa, uint32_t *mask)
 static int choose_dtype(prx_engine *e, const char *dtype, uint32_t isa)
 {
     if (strcmp(dtype, "auto") == 0)
-        e->dtype = isa & PRXI_ISA_AVX512_BF16 ? PRXI_BF16 : PRXI_F32;
+        e->dtype = e->cuda || isa & PRXI_ISA_AVX512_BF16 ? PRXI_BF16 : PRXI_F32;
     else if (strcmp(dtype, "f32") == 0)
         e->dtype = PRXI_F32;
     else if (strcmp(dtype, "bf16") == 0)
@@ -91,15 +91,33 @@ PRX_API int prx_engine_open(prx_engine **out, const prx_engine_params *params)
         return prxi_fail(&e->ctx, PRX_EINVAL, "threads: %d: 0 (all cores) to 1024 expected", p.threads);
     e->threads = p.threads ? p.threads : prxi_cpu_cores();
     prxi_kernels_init(&e->kernels, isa);
-    prxi_logf(&e->ctx, PRX_LOG_INFO, "device cpu, isa %s, dtype %s, %d thread%s", prxi_cpu_name(isa),
+    if (e->cuda) {
+        prxi_cuda_kernels(&e->device_kernels, e->cuda);
+        prxi_logf(&e->ctx, PRX_LOG_INFO, "device cuda (%s): the transformer; text encoder and decoder run on the CPU",
+                  e->cuda->info.name);
+    }
+    prxi_logf(&e->ctx, PRX_LOG_INFO, "cpu, isa %s, dtype %s, %d thread%s", prxi_cpu_name(isa),
               prxi_dtype_name(e->dtype), e->threads, e->threads == 1 ? "" : "s");
     return PRX_OK;
+}
+
+const prxi_kernels *prxi_engine_dit_kernels(const prx_engine *e)
+{
+    return e->cuda ? &e->device_kernels : &e->kernels;
+}
+
+int prxi_engine_cpu_only(prx_engine *e, prxi_ctx *c, const char *what)
+{
+    if (!e->cuda)
+        return PRX_OK;
+    return prxi_fail(c, PRX_ENOTSUP, "device cuda: %s: not on this device in this version; --device cpu does it", what);
 }
 
 PRX_API void prx_engine_close(prx_engine **ep)
 {
     if (!ep || !*ep)
         return;
+    prxi_cuda_close(&(*ep)->ctx, &(*ep)->cuda);
     prxi_mem mem;
     prxi_mem_init(&mem, &(*ep)->mem.allocator);
     prxi_free(&mem, *ep);

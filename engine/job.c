@@ -17,6 +17,7 @@ PRX_API int prx_job_open(prx_job **out, prx_model *m)
     j->expert = -1;
     prxi_ctx_init(&j->ctx, m->engine);
     prxi_stream_init(&j->stream, &j->ctx, m->engine->threads);
+    j->stream.device = prxi_engine_dit_kernels(m->engine)->device;
     atomic_init(&j->cancel, 0);
     j->stream.cancel = &j->cancel;
     const int err = prxi_settings_open(j);

@@ -11,6 +11,7 @@ void prxi_kernels_init(prxi_kernels *k, uint32_t isa)
     prxi_act_init_ref(&k->act);
     prxi_attn_init_ref(&k->attn);
     prxi_conv_init_ref(&k->conv);
+    prxi_outer_init_ref(&k->outer);
     prxi_norm_init_x86(&k->norm, isa);
     prxi_act_init_x86(&k->act, isa);
     prxi_attn_init_x86(&k->attn, isa);

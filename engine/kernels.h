@@ -7,13 +7,16 @@
 #include "engine/ops/conv.h"
 #include "engine/ops/gemm.h"
 #include "engine/ops/norm.h"
+#include "engine/ops/outer.h"
 
 typedef struct prxi_kernels {
     uint32_t isa;
+    struct prxi_device *device;        /* NULL: the CPU */
     prxi_norm_ops norm;
     prxi_act_ops act;
     prxi_attn_ops attn;
     prxi_conv_ops conv;
+    prxi_outer_ops outer;
 } prxi_kernels;
 
 /* Reference in every slot, then the ISA files overwrite what the mask allows. */

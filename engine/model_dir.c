@@ -249,7 +249,8 @@ int prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, const prxi_dit
         return err;
     pthread_mutex_lock(&m->lock);
     if (!m->dit[expert])
-        err = prxi_dit_open(c, &m->dit[expert], path, m->transformer_file, &m->engine->kernels, m->engine->dtype);
+        err = prxi_dit_open(c, &m->dit[expert], path, m->transformer_file, prxi_engine_dit_kernels(m->engine),
+                           m->engine->dtype);
     if (err == PRX_OK) {
         m->dit_users[expert]++;
         *out = m->dit[expert];

@@ -134,6 +134,7 @@ static int plan_attention(prx_job *j)
         .steps = (int)j->set.steps, .frames = gt, .grid_h = gh, .grid_w = gw, .tokens = (int64_t)gt * gh * gw,
         .family = "wan", .dtype = j->engine->dtype, .isa = j->engine->kernels.isa, .n_threads = j->engine->threads,
         .seed = (uint64_t)j->set.seed, .timesteps = prxi_sched_timesteps(j->sched), .ops = &j->engine->kernels.attn,
+        .device = j->stream.device ? j->stream.device->name : NULL,
     };
     j->attn = prxi_attn_policy_find(j->set.attention);
     int err = open_policy(j, "attention", j->attn->options, j->attn->priv_size, &j->attn_priv);
@@ -161,9 +162,11 @@ static int plan_cache(prx_job *j)
     j->cache = prxi_cache_policy_find(j->set.cache);
     int err = open_policy(j, "cache", j->cache->options, j->cache->priv_size, &j->cache_priv);
     j->cache_plan = (prxi_cache_plan) { .computed_steps = -1 };
+    if (err == PRX_OK && j->cache->at_block)        /* it reads hidden states, which are out of the host's reach there */
+        err = prxi_engine_cpu_only(j->engine, &j->ctx, j->cache->name);
     if (err < 0 || (err = j->cache->plan(j->cache_priv, &j->ctx, &env, &j->cache_plan)) < 0 || !j->text[PRXI_TEXT_TRACE])
         return err;
-    if ((err = prxi_trace_open(j)) == PRX_OK)
+    if ((err = prxi_engine_cpu_only(j->engine, &j->ctx, "trace")) == PRX_OK && (err = prxi_trace_open(j)) == PRX_OK)
         j->cache_plan.bytes += prxi_trace_bytes(j->trace);
     return err;
 }
@@ -200,8 +203,35 @@ static size_t denoise_bytes(const prx_job *j)
     return prxi_add(prxi_add(run, latents), prxi_add(j->attn_plan.bytes, j->cache_plan.bytes));
 }
 
+static double gib(size_t bytes)
+{
+    return (double)bytes / 0x1p30;
+}
+
+/* The transformer's part is the device's; the text encoder and the decoder are the host's. */
+static int plan_device_memory(prx_job *j)
+{
+    const size_t dit = dit_weight_bytes(j), denoise = denoise_bytes(j), need = prxi_add(dit, denoise);
+    const size_t text = prxi_model_component_bytes(j->model, "text_encoder"), have = prxi_memory_available();
+    prxi_cu_info info;
+    const int err = j->engine->cuda->module->probe(&info);
+    j->plan_bytes = need;
+    if (err < 0)
+        return prxi_fail(&j->ctx, err, "device cuda: %s", info.why);
+    if (need > info.memory_free && !j->model->dit[0])
+        return prxi_fail(&j->ctx, PRX_ENOMEM,
+                         "device memory: %.1f GiB needed (transformer %.1f, activations %.1f), %.1f of %.1f GiB free on %s; "
+                         "a smaller size, fewer frames or --device cpu need less of it",
+                         gib(need), gib(dit), gib(denoise), gib(info.memory_free), gib(info.memory), info.name);
+    if (text > have)
+        return prxi_fail(&j->ctx, PRX_ENOMEM, "memory: %.1f GiB needed for the text encoder, %.1f GiB free", gib(text), gib(have));
+    return PRX_OK;
+}
+
 static int plan_memory(prx_job *j)
 {
+    if (j->engine->cuda)
+        return plan_device_memory(j);
     const size_t dit = dit_weight_bytes(j), denoise = denoise_bytes(j);
     const size_t text = prxi_model_component_bytes(j->model, "text_encoder");
     const size_t worst = max_size(text, prxi_add(dit, denoise)), have = prxi_memory_available();

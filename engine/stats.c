@@ -62,7 +62,7 @@ cJSON *prxi_request_json(const prx_job *j)
     cJSON_AddItemToObject(o, "cache_options", options_json(j->cache ? j->cache->options : NULL, j->cache_priv));
     cJSON_AddBoolToObject(o, "vae_tiling", s->tiling);
     add_text(o, j, PRXI_TEXT_LATENTS, "latents");
-    cJSON_AddStringToObject(o, "device", "cpu");
+    cJSON_AddStringToObject(o, "device", j->engine->cuda ? "cuda" : "cpu");
     cJSON_AddStringToObject(o, "dtype", prxi_dtype_name(j->engine->dtype));
     cJSON_AddStringToObject(o, "isa", prxi_cpu_name(j->engine->kernels.isa));
     return o;
@@ -251,7 +251,13 @@ cJSON *prxi_stats_json(const prx_job *j)
     cJSON_AddNumberToObject(model, "layers", d->layers);
     cJSON_AddNumberToObject(model, "experts", j->model->experts);
     cJSON *device = cJSON_AddObjectToObject(o, "device");
-    cJSON_AddStringToObject(device, "kind", "cpu");
+    cJSON_AddStringToObject(device, "kind", j->engine->cuda ? "cuda" : "cpu");
+    if (j->engine->cuda) {
+        cJSON_AddStringToObject(device, "name", j->engine->cuda->info.name);
+        cJSON_AddStringToObject(device, "text_encoder", "cpu");
+        cJSON_AddStringToObject(device, "transformer", "cuda");
+        cJSON_AddStringToObject(device, "decoder", "cpu");
+    }
     cJSON_AddStringToObject(device, "isa", prxi_cpu_name(j->engine->kernels.isa));
     cJSON_AddStringToObject(device, "dtype", prxi_dtype_name(j->engine->dtype));
     cJSON_AddNumberToObject(device, "threads", j->engine->threads);

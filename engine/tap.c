@@ -23,6 +23,9 @@ int prxi_tap_check(prx_job *j)
     if (!dump || !*dump)
         return prxi_fail(&j->ctx, PRX_EINVAL, "dump_layer: %lld: only with dump FILE, where q, k and v go",
                          (long long)j->set.dump_layer);
+    const int err = prxi_engine_cpu_only(j->engine, &j->ctx, "dump_layer");
+    if (err < 0)
+        return err;
     if (j->set.dump_layer >= j->model->dit_cfg[0].layers)
         return prxi_fail(&j->ctx, PRX_EINVAL, "dump_layer: %lld: 0 to %d expected", (long long)j->set.dump_layer,
                          j->model->dit_cfg[0].layers - 1);

@@ -301,8 +301,8 @@ PRX_API int prx_mask_svg2(prx_engine *e, const char *dump, const char *settings,
     tool t = { .c = &e->ctx, .path = dump, .s = &s, .ops = &e->kernels.attn };
     prxi_clear(t.c);
     *json = NULL;
-    int err = prxi_option_parse(t.c, options, &t.set, "", settings);
-    if (err < 0)
+    int err = prxi_engine_cpu_only(e, t.c, "mask svg2");
+    if (err < 0 || (err = prxi_option_parse(t.c, options, &t.set, "", settings)) < 0)
         return err;
     void *priv = prxi_calloc(t.c->mem, PRXI_MEM_MISC, 1, p->priv_size);
     if (!priv)

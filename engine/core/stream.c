@@ -8,6 +8,7 @@ void prxi_stream_init(prxi_stream *s, prxi_ctx *c, int n_threads)
     atomic_init(&s->failed, PRX_OK);
     s->cancel = NULL;
     s->pool = NULL;
+    s->device = NULL;
 }
 
 void prxi_stream_fail(prxi_stream *s, int code, const char *op, const char *why)

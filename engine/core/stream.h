@@ -11,6 +11,7 @@ typedef struct prxi_stream {
     atomic_int failed;      /* 0 or the status code of the first error */
     const atomic_int *cancel;   /* may be NULL; non-zero asks long kernels and loops to stop */
     struct prxi_pool *pool;     /* worker threads, started by the first loop that wants them; NULL before */
+    struct prxi_device *device; /* where the kernels of this stream run; NULL: here */
 } prxi_stream;
 
 void prxi_stream_init(prxi_stream *s, prxi_ctx *c, int n_threads);

@@ -2,7 +2,8 @@
 #include "dit_int.h"
 
 #include <math.h>
-#include <string.h>
+
+#include "engine/core/device.h"
 
 static void *offset(const prxi_dit_run *r, void *p, int64_t elems)
 {
@@ -30,72 +31,30 @@ static void modulation(prxi_stream *s, prxi_dit_run *r, float timestep)
     const int64_t dim = d->dim;
     float *emb = r->time, *mid = emb + d->cfg.freq_dim;
     void *act = mid + dim;
-    sinusoid(timestep, d->cfg.freq_dim, emb);
+    sinusoid(timestep, d->cfg.freq_dim, r->sinusoid);
+    prxi_stream_put(s, emb, r->sinusoid, (size_t)d->cfg.freq_dim * sizeof(float));
     prxi_linear_run(s, d->time_1, 1, emb, d->cfg.freq_dim, mid, dim);
     prxi_linear_run(s, d->time_2, 1, mid, dim, r->temb, dim);
     d->k->act.silu[PRXI_F32](s, dim, r->temb, mid);
     if (d->dtype == PRXI_F32)
-        memcpy(act, mid, (size_t)dim * sizeof(float));
+        prxi_stream_copy(s, act, mid, (size_t)dim * sizeof(float));
     else
         d->k->act.f32_to_bf16(s, dim, mid, act);
     prxi_linear_run(s, d->time_proj, 1, act, dim, r->tproj, 6 * dim);
     for (int l = 0; l < d->cfg.layers; l++) {
-        float *m = r->mod + (int64_t)l * 6 * dim;
-        for (int64_t i = 0; i < 6 * dim; i++)
-            m[i] = d->blocks[l].table[i] + r->tproj[i];
-        for (int64_t i = 0; i < dim; i++) {
-            m[dim + i] += 1.0f;
-            m[4 * dim + i] += 1.0f;
-        }
+        const prxi_modulate_args m = { 6, dim, 6 * dim, d->blocks[l].table, r->tproj, 1u << 1 | 1u << 4,
+                                       r->mod + (int64_t)l * 6 * dim };
+        d->k->outer.modulate(s, &m);
     }
-    for (int64_t i = 0; i < dim; i++) {
-        r->head[i] = d->table[i] + r->temb[i];
-        r->head[dim + i] = d->table[dim + i] + r->temb[i] + 1.0f;
-    }
+    const prxi_modulate_args head = { 2, dim, dim, d->table, r->temb, 1u << 1, r->head };
+    d->k->outer.modulate(s, &head);
 }
 
-typedef struct patch_job {
-    const prxi_dit_run *r;
-    const float *latents;       /* [C, T, H, W] */
-    float *v;
-} patch_job;
-
-/* Token row `row` of the grid (one t, y) of patches: values ordered (channel, pt, ph, pw). */
-static void gather_row(void *cookie, int64_t row, int thread)
+/* Latents in, rows of patches out, or the inverse for the head's rows. */
+static prxi_patch_args patch_args(const prxi_dit_run *r, int channels, const void *in, void *out)
 {
-    (void)thread;
-    const patch_job *job = cookie;
-    const prxi_dit_run *r = job->r;
     const int *p = r->d->cfg.patch;
-    const int64_t H = r->clip.height, W = r->clip.width, T = r->clip.frames;
-    const int64_t t = row / r->grid_h, y = row % r->grid_h;
-    size_t o = (size_t)(row * r->grid_w) * (size_t)(r->d->cfg.in_channels * p[0] * p[1] * p[2]);
-    for (int x = 0; x < r->grid_w; x++)
-        for (int c = 0; c < r->d->cfg.in_channels; c++)
-            for (int a = 0; a < p[0]; a++)
-                for (int b = 0; b < p[1]; b++) {
-                    const float *src = job->latents + ((c * T + t * p[0] + a) * H + y * p[1] + b) * W + (int64_t)x * p[2];
-                    for (int e = 0; e < p[2]; e++)
-                        prxi_store(r->patches, r->d->dtype, o++, src[e]);
-                }
-}
-
-/* The inverse for the head's rows, whose values are ordered (pt, ph, pw, channel): channel fastest. */
-static void scatter_row(void *cookie, int64_t row, int thread)
-{
-    (void)thread;
-    const patch_job *job = cookie;
-    const prxi_dit_run *r = job->r;
-    const int *p = r->d->cfg.patch, C = r->d->cfg.out_channels;
-    const int64_t H = r->clip.height, W = r->clip.width, T = r->clip.frames;
-    const int64_t t = row / r->grid_h, y = row % r->grid_h;
-    const float *src = r->out_rows + row * r->grid_w * C * p[0] * p[1] * p[2];
-    for (int x = 0; x < r->grid_w; x++)
-        for (int a = 0; a < p[0]; a++)
-            for (int b = 0; b < p[1]; b++)
-                for (int e = 0; e < p[2]; e++)
-                    for (int c = 0; c < C; c++)
-                        job->v[((c * T + t * p[0] + a) * H + y * p[1] + b) * W + (int64_t)x * p[2] + e] = *src++;
+    return (prxi_patch_args) { channels, r->clip.frames, r->clip.height, r->clip.width, { p[0], p[1], p[2] }, in, out };
 }
 
 /* ---- blocks ---- */
@@ -272,6 +231,12 @@ static void run_blocks(const forward *f, int slots)
     }
 }
 
+/* Values of one channel of the latents. */
+static size_t plane(const prxi_dit_run *r)
+{
+    return (size_t)r->clip.frames * (size_t)r->clip.height * (size_t)r->clip.width;
+}
+
 static void run_head(const forward *f, int slot, float *v)
 {
     prxi_dit_run *r = f->r;
@@ -282,8 +247,11 @@ static void run_head(const forward *f, int slot, float *v)
     residual_norm(f, &g, NULL, NULL, r->head + dim, r->head, r->n);
     prxi_linear_run(f->s, d->proj_out, r->tokens, r->n, dim, r->out_rows,
                     (int64_t)d->cfg.out_channels * p[0] * p[1] * p[2]);
-    patch_job job = { r, NULL, v };
-    prxi_parallel_for(f->s, (int64_t)r->grid_t * r->grid_h, scatter_row, &job);
+    float *out = r->velocity ? r->velocity : v;
+    const prxi_patch_args a = patch_args(r, d->cfg.out_channels, r->out_rows, out);
+    d->k->outer.unpatchify(f->s, &a);
+    if (out != v)
+        prxi_stream_get(f->s, v, out, (size_t)d->cfg.out_channels * plane(r) * sizeof(float));
 }
 
 void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, const float *latents,
@@ -292,14 +260,19 @@ void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, co
     const prxi_dit *d = r->d;
     const int64_t elems = r->tokens * d->dim;
     modulation(s, r, step->timestep);
-    patch_job job = { r, latents, NULL };
-    prxi_parallel_for(s, (int64_t)r->grid_t * r->grid_h, gather_row, &job);
+    const float *in = latents;
+    if (r->latents) {
+        prxi_stream_put(s, r->latents, latents, (size_t)d->cfg.in_channels * plane(r) * sizeof(float));
+        in = r->latents;
+    }
+    const prxi_patch_args a = patch_args(r, d->cfg.in_channels, in, r->patches);
+    d->k->outer.patchify[d->dtype](s, &a);
     const int64_t k = (int64_t)d->cfg.in_channels * d->cfg.patch[0] * d->cfg.patch[1] * d->cfg.patch[2];
     for (int base = 0; base < r->clip.branches; base += r->batch) {
         const forward f = { s, r, step, h, base };
         prxi_linear_run(s, d->patch, r->tokens, r->patches, k, r->x, d->dim);
         for (int i = 1; i < r->batch; i++)
-            memcpy(offset(r, r->x, i * elems), r->x, (size_t)elems * prxi_dtype_size(d->dtype));
+            prxi_stream_copy(s, offset(r, r->x, i * elems), r->x, (size_t)elems * prxi_dtype_size(d->dtype));
         run_blocks(&f, r->batch);
         for (int i = 0; i < r->batch && !prxi_stream_error(s); i++)
             run_head(&f, i, v[base + i]);

@@ -40,13 +40,15 @@ struct prxi_dit_run {
     int text_rows[PRXI_BRANCHES];           /* valid rows + 1 when zero rows follow */
     float text_tail[PRXI_BRANCHES];         /* ln(number of zero rows), 0 when none */
     prxi_dit_text_kv *text[PRXI_BRANCHES];  /* [layers] */
-    prxi_arena arena;                       /* everything below lives here */
+    prxi_arena arena;                       /* everything below lives here, on the device if there is one */
     float *rope;                            /* [tokens, head_dim / 2, 2] */
     float *temb, *tproj, *mod;              /* [dim], [6 dim], [layers, 6, dim] */
     float *time;                            /* [freq_dim + 2 dim] scratch of the time embedder */
+    float *sinusoid;                        /* [freq_dim], on the host */
     float *head;                            /* [2, dim] */
     void *patches;                          /* [tokens, patch values] */
     float *out_rows;                        /* [tokens, patch values of the output] f32 */
+    float *latents, *velocity;              /* on a device: copies of what the caller gives and gets; else NULL */
     void *x, *n, *q, *k, *v;                /* [batch, tokens, dim] */
     void *ffn;                              /* [PRXI_DIT_FFN_ROWS at most, ffn_dim] */
 };

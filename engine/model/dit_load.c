@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/core/device.h"
 #include "engine/core/json.h"
 #include "engine/weights/names.h"
 #include "engine/weights/safetensors.h"
@@ -116,6 +117,18 @@ static const prxi_tensor *get(loader *l, const char *name, int ndim, const int64
     return l->err == PRX_OK ? t : NULL;
 }
 
+/* A vector of host memory becomes one of the device; takes p. */
+static float *move_to_device(loader *l, float *p, size_t n)
+{
+    prxi_device *device = l->d->k->device;
+    if (!p || !device)
+        return p;
+    float *out = prxi_device_alloc(l->c, device, PRXI_MEM_WEIGHTS, n * sizeof *p);
+    l->err = out ? prxi_device_put(l->c, device, out, p, n * sizeof *p) : prxi_fail_nomem(l->c, "weights", n * sizeof *p);
+    prxi_free(l->c->mem, p);
+    return out;
+}
+
 static float *load_f32(loader *l, const char *name, int ndim, const int64_t *shape)
 {
     float *p = NULL;
@@ -124,7 +137,10 @@ static float *load_f32(loader *l, const char *name, int ndim, const int64_t *sha
         l->err = prxi_tensor_f32(l->c, t, &p);
     if (p)
         prxi_tensor_drop(t);
-    return p;
+    size_t n = 1;
+    for (int i = 0; i < ndim; i++)
+        n *= (size_t)shape[i];
+    return move_to_device(l, p, n);
 }
 
 typedef struct linear_spec {
@@ -149,7 +165,7 @@ static prxi_linear *load_linear_spec(loader *l, const linear_spec *s)
     if ((l->err = prxi_tensor_check_finite(l->c, w)) < 0 || (l->err = prxi_tensor_check_finite(l->c, b)) < 0)
         return NULL;
     const prxi_linear_desc desc = { w->data, w->dtype, b->data, b->dtype, s->n, s->k, s->compute, s->out, s->epilogue,
-                                    l->d->k->isa };
+                                    l->d->k->isa, l->d->k->device };
     l->err = prxi_linear_open(l->c, &out, &desc);
     prxi_tensor_drop(w);
     prxi_tensor_drop(b);
@@ -283,14 +299,14 @@ int prxi_dit_open(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weig
     return l.err;
 }
 
-static void close_attn(prxi_ctx *c, prxi_dit_attn *a)
+static void close_attn(prxi_ctx *c, prxi_device *device, prxi_dit_attn *a)
 {
     prxi_linear_close(c, &a->q);
     prxi_linear_close(c, &a->k);
     prxi_linear_close(c, &a->v);
     prxi_linear_close(c, &a->out);
-    prxi_free(c->mem, a->norm_q);
-    prxi_free(c->mem, a->norm_k);
+    prxi_device_free(c, device, a->norm_q);
+    prxi_device_free(c, device, a->norm_k);
 }
 
 void prxi_dit_close(prxi_ctx *c, prxi_dit **dp)
@@ -301,11 +317,11 @@ void prxi_dit_close(prxi_ctx *c, prxi_dit **dp)
         return;
     for (int i = 0; d->blocks && i < d->cfg.layers; i++) {
         prxi_dit_block *b = &d->blocks[i];
-        prxi_free(c->mem, b->table);
-        close_attn(c, &b->self);
-        close_attn(c, &b->cross);
-        prxi_free(c->mem, b->norm2_weight);
-        prxi_free(c->mem, b->norm2_bias);
+        prxi_device_free(c, d->k->device, b->table);
+        close_attn(c, d->k->device, &b->self);
+        close_attn(c, d->k->device, &b->cross);
+        prxi_device_free(c, d->k->device, b->norm2_weight);
+        prxi_device_free(c, d->k->device, b->norm2_bias);
         prxi_linear_close(c, &b->ffn_in);
         prxi_linear_close(c, &b->ffn_out);
     }
@@ -313,7 +329,7 @@ void prxi_dit_close(prxi_ctx *c, prxi_dit **dp)
                                       &d->text_1, &d->text_2, &d->proj_out };
     for (size_t i = 0; i < sizeof linears / sizeof *linears; i++)
         prxi_linear_close(c, linears[i]);
-    prxi_free(c->mem, d->table);
+    prxi_device_free(c, d->k->device, d->table);
     prxi_free(c->mem, d->blocks);
     prxi_free(c->mem, d);
 }

@@ -2,7 +2,8 @@
 #include "dit_int.h"
 
 #include <math.h>
-#include <string.h>
+
+#include "engine/core/device.h"
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -11,7 +12,7 @@ static int64_t min64(int64_t a, int64_t b)
 
 typedef struct sizes {
     int64_t tokens, batch, dim, in_values, out_values;
-    size_t rope, mod, time, patches, out_rows, hidden, ffn;
+    size_t rope, mod, time, patches, out_rows, hidden, ffn, latents, velocity;
 } sizes;
 
 static sizes count(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype)
@@ -36,7 +37,7 @@ static sizes count(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_d
 static size_t arena_bytes(const sizes *z)
 {
     const size_t parts[] = { z->rope, z->mod, z->time, z->patches, z->out_rows, z->hidden, z->hidden, z->hidden, z->hidden,
-                             z->hidden, z->ffn, (size_t)z->dim * 9 * sizeof(float) };
+                             z->hidden, z->ffn, (size_t)z->dim * 9 * sizeof(float), z->latents, z->velocity };
     size_t sum = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         sum = prxi_add(sum, prxi_add(parts[i], 192));
@@ -92,14 +93,29 @@ static float *rope_axis(float *out, int pos, int n)
     return out;
 }
 
-static void fill_rope(const prxi_dit_run *r)
+static void fill_rope(const prxi_dit_run *r, float *row)
 {
     const int d = r->d->cfg.head_dim, hw = 2 * (d / 6), t = d - 2 * hw;
-    float *row = r->rope;
     for (int f = 0; f < r->grid_t; f++)
         for (int y = 0; y < r->grid_h; y++)
             for (int x = 0; x < r->grid_w; x++)
                 row = rope_axis(rope_axis(rope_axis(row, f, t), y, hw), x, hw);
+}
+
+static int open_rope(prxi_ctx *c, const prxi_dit_run *r, size_t bytes)
+{
+    prxi_device *device = r->d->k->device;
+    if (!device) {
+        fill_rope(r, r->rope);
+        return PRX_OK;
+    }
+    float *host = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, bytes);
+    if (!host)
+        return prxi_fail_nomem(c, "positions", bytes);
+    fill_rope(r, host);
+    const int err = prxi_device_put(c, device, r->rope, host, bytes);
+    prxi_free(c->mem, host);
+    return err;
 }
 
 static void carve_all(prxi_dit_run *r, const sizes *z)
@@ -117,31 +133,76 @@ static void carve_all(prxi_dit_run *r, const sizes *z)
     for (int i = 0; i < 5; i++)
         *hidden[i] = prxi_carve(a, z->hidden);
     r->ffn = prxi_carve(a, z->ffn);
+    if (r->d->k->device) {
+        r->latents = prxi_carve(a, z->latents);
+        r->velocity = prxi_carve(a, z->velocity);
+    }
 }
 
-/* Context rows of one branch: text_embedder of the valid rows and, once, of the zero row that all padding shares. */
+/* A device has its own copies of what the caller gives and gets. */
+static void count_latents(const prxi_dit_config *cfg, const prxi_dit_clip *clip, sizes *z)
+{
+    const size_t plane = (size_t)clip->frames * (size_t)clip->height * (size_t)clip->width * sizeof(float);
+    z->latents = prxi_mul(plane, (size_t)cfg->in_channels);
+    z->velocity = prxi_mul(plane, (size_t)cfg->out_channels);
+}
+
+/* The block of memory that everything of the run is carved from. */
+static int open_memory(prxi_ctx *c, prxi_dit_run *r, sizes *z)
+{
+    if (r->d->k->device)
+        count_latents(&r->d->cfg, &r->clip, z);
+    const size_t bytes = arena_bytes(z);
+    r->arena = (prxi_arena) { .base = prxi_device_alloc(c, r->d->k->device, PRXI_MEM_ACTIVATIONS, bytes), .size = bytes };
+    r->sinusoid = prxi_alloc(c->mem, PRXI_MEM_ACTIVATIONS, (size_t)r->d->cfg.freq_dim * sizeof(float));
+    if (!r->arena.base || !r->sinusoid)
+        return prxi_fail_nomem(c, "activations", bytes);
+    carve_all(r, z);
+    return open_rope(c, r, z->rope);
+}
+
+/* The valid rows and, once, the zero row that all padding shares, in the compute type where the kernels are. */
+static int put_text(prxi_ctx *c, prxi_stream *s, const prxi_dit_run *r, int branch, const float *text, void *out)
+{
+    const prxi_dit *d = r->d;
+    const size_t n = (size_t)(r->text_rows[branch] * d->cfg.text_dim), valid = (size_t)(r->clip.text_len[branch] * d->cfg.text_dim);
+    float *rows = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, n, sizeof *rows);
+    void *wide = d->dtype == PRXI_F32 ? out : prxi_device_alloc(c, d->k->device, PRXI_MEM_SCRATCH, n * sizeof *rows);
+    if (rows && wide) {
+        memcpy(rows, text, valid * sizeof *rows);
+        prxi_stream_put(s, wide, rows, n * sizeof *rows);
+        if (wide != out)
+            d->k->act.f32_to_bf16(s, (int64_t)n, wide, out);
+    }
+    const int err = rows && wide ? PRX_OK : prxi_fail_nomem(c, "text embeddings", n * sizeof *rows);
+    if (wide != out)
+        prxi_device_free(c, d->k->device, wide);
+    prxi_free(c->mem, rows);
+    return err;
+}
+
+/* Context rows of one branch: text_embedder of its rows. */
 static void *embed_text(prxi_ctx *c, prxi_stream *s, const prxi_dit_run *r, int branch, const float *text)
 {
     const prxi_dit *d = r->d;
-    const int64_t rows = r->text_rows[branch], valid = r->clip.text_len[branch], td = d->cfg.text_dim;
+    prxi_device *device = d->k->device;
+    const int64_t rows = r->text_rows[branch], td = d->cfg.text_dim;
     const size_t el = prxi_dtype_size(d->dtype);
-    unsigned char *in = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, (size_t)(rows * td), el);
-    void *mid = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, (size_t)(rows * d->dim) * el);
-    void *out = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, (size_t)(rows * d->dim) * el);
-    if (in && mid && out) {
-        if (d->dtype == PRXI_F32)
-            memcpy(in, text, (size_t)(valid * td) * sizeof(float));
-        else
-            d->k->act.f32_to_bf16(s, valid * td, text, (prxi_bf16 *)in);
+    void *in = prxi_device_alloc(c, device, PRXI_MEM_SCRATCH, (size_t)(rows * td) * el);
+    void *mid = prxi_device_alloc(c, device, PRXI_MEM_SCRATCH, (size_t)(rows * d->dim) * el);
+    void *out = prxi_device_alloc(c, device, PRXI_MEM_SCRATCH, (size_t)(rows * d->dim) * el);
+    const int have = in && mid && out;
+    if (!have)
+        prxi_fail_nomem(c, "text embeddings", (size_t)(rows * (td + 2 * d->dim)) * el);
+    if (have && put_text(c, s, r, branch, text, in) == PRX_OK) {
         prxi_linear_run(s, d->text_1, rows, in, td, mid, d->dim);
         prxi_linear_run(s, d->text_2, rows, mid, d->dim, out, d->dim);
     } else {
-        prxi_fail_nomem(c, "text embeddings", (size_t)(rows * (td + 2 * d->dim)) * el);
-        prxi_free(c->mem, out);
+        prxi_device_free(c, device, out);
         out = NULL;
     }
-    prxi_free(c->mem, in);
-    prxi_free(c->mem, mid);
+    prxi_device_free(c, device, in);
+    prxi_device_free(c, device, mid);
     return out;
 }
 
@@ -158,8 +219,8 @@ static int text_kv(prxi_ctx *c, prxi_stream *s, prxi_dit_run *r, int branch, con
     for (int i = 0; i < d->cfg.layers && err == PRX_OK; i++) {
         const prxi_dit_attn *a = &d->blocks[i].cross;
         prxi_dit_text_kv *kv = &r->text[branch][i];
-        kv->k = prxi_alloc(c->mem, PRXI_MEM_ACTIVATIONS, bytes);
-        kv->v = prxi_alloc(c->mem, PRXI_MEM_ACTIVATIONS, bytes);
+        kv->k = prxi_device_alloc(c, d->k->device, PRXI_MEM_ACTIVATIONS, bytes);
+        kv->v = prxi_device_alloc(c, d->k->device, PRXI_MEM_ACTIVATIONS, bytes);
         if (!kv->k || !kv->v) {
             err = prxi_fail_nomem(c, "text keys and values", bytes);
             break;
@@ -170,7 +231,7 @@ static int text_kv(prxi_ctx *c, prxi_stream *s, prxi_dit_run *r, int branch, con
                                     .eps = (float)d->cfg.eps, .out = kv->k, .ldo = dim };
         d->k->norm.rmsnorm[d->dtype](s, &rms);
     }
-    prxi_free(c->mem, ctx);
+    prxi_device_free(c, d->k->device, ctx);
     return err == PRX_OK ? prxi_stream_error(s) : err;
 }
 
@@ -180,7 +241,7 @@ int prxi_dit_run_open(prxi_ctx *c, prxi_stream *s, prxi_dit_run **out, const prx
     int err = check_clip(c, &d->cfg, clip);
     if (err < 0)
         return err;
-    const sizes z = count(&d->cfg, clip, d->dtype);
+    sizes z = count(&d->cfg, clip, d->dtype);
     prxi_dit_run *r = prxi_calloc(c->mem, PRXI_MEM_MISC, 1, sizeof *r);
     if (!r)
         return prxi_fail_nomem(c, "transformer run", sizeof *r);
@@ -191,13 +252,7 @@ int prxi_dit_run_open(prxi_ctx *c, prxi_stream *s, prxi_dit_run **out, const prx
     r->grid_w = clip->width / d->cfg.patch[2];
     r->tokens = z.tokens;
     r->batch = (int)z.batch;
-    const size_t bytes = arena_bytes(&z);
-    if (prxi_arena_open(&r->arena, c->mem, PRXI_MEM_ACTIVATIONS, bytes) < 0) {
-        err = prxi_fail_nomem(c, "activations", bytes);
-    } else {
-        carve_all(r, &z);
-        fill_rope(r);
-    }
+    err = open_memory(c, r, &z);
     for (int b = 0; b < clip->branches && err == PRX_OK; b++) {
         const int zeros = clip->max_text - clip->text_len[b];
         r->text_rows[b] = text_rows(clip, b);
@@ -218,11 +273,12 @@ void prxi_dit_run_close(prxi_ctx *c, prxi_dit_run **rp)
         return;
     for (int b = 0; b < PRXI_BRANCHES; b++) {
         for (int i = 0; r->text[b] && i < r->d->cfg.layers; i++) {
-            prxi_free(c->mem, r->text[b][i].k);
-            prxi_free(c->mem, r->text[b][i].v);
+            prxi_device_free(c, r->d->k->device, r->text[b][i].k);
+            prxi_device_free(c, r->d->k->device, r->text[b][i].v);
         }
         prxi_free(c->mem, r->text[b]);
     }
-    prxi_arena_close(&r->arena, c->mem);
+    prxi_device_free(c, r->d->k->device, r->arena.base);
+    prxi_free(c->mem, r->sinusoid);
     prxi_free(c->mem, r);
 }

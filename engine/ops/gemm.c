@@ -6,6 +6,7 @@
 
 #include "engine/core/attr.h"
 #include "engine/core/cpu.h"
+#include "engine/core/device.h"
 #include "onednn/gemm.h"
 
 /* Rows and columns of a task. Per thread: x block 168 x 528, sums 168 x 512, panel 512 x 32 floats: 750 KiB, for L2. */
@@ -24,6 +25,8 @@ struct prxi_linear {
     unsigned char *packed;   /* [k / KC][n / nr][<= KC][nr] in the compute type, the last panel filled up with zeros */
     size_t bytes;
     prxi_dnn_linear *dnn;    /* set: oneDNN does it, and nothing is packed here */
+    prxi_device *device;     /* set: it does it, with these */
+    void *device_weight, *device_bias;
 };
 
 /* Row counts of oneDNN's products. Its register tiles are 6 rows high where it has no AMX, so 192 rows are faster than 128. The last
@@ -120,6 +123,42 @@ static int open_dnn(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d, prxi
     return ret;
 }
 
+/* n elements in type `to`, on the device: straight from the file's pages where they have the type already. */
+static int upload(prxi_ctx *c, prxi_device *device, const void *from, prxi_dtype type, prxi_dtype to, int64_t n, void **out)
+{
+    const size_t bytes = (size_t)n * prxi_dtype_size(to);
+    void *copy = NULL;
+    *out = prxi_device_alloc(c, device, PRXI_MEM_WEIGHTS, bytes);
+    if (!*out)
+        return prxi_fail_nomem(c, "linear weights on the device", bytes);
+    if (type != to) {
+        copy = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, bytes);
+        if (!copy)
+            return prxi_fail_nomem(c, "linear weights", bytes);
+        for (int64_t i = 0; i < n; i++)
+            prxi_store(copy, to, (size_t)i, load_any(from, type, (size_t)i));
+    }
+    const int err = prxi_device_put(c, device, *out, copy ? copy : from, bytes);
+    prxi_free(c->mem, copy);
+    return err;
+}
+
+/* The bias has the type of the output there, as the libraries of devices want it. */
+static int open_device(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d)
+{
+    l->device = d->device;
+    const int err = upload(c, d->device, d->weight, d->weight_dtype, d->compute, d->n * d->k, &l->device_weight);
+    return err < 0 || !d->bias ? err : upload(c, d->device, d->bias, d->bias_dtype, d->out, d->n, &l->device_bias);
+}
+
+static void run_device(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y, int64_t ldy)
+{
+    const prxi_device_linear a = { m, l->n, l->k, l->compute, l->out, l->epilogue, x, l->device_weight, l->device_bias, ldx, ldy, y };
+    const int err = l->device->linear(l->device, &a);
+    if (err < 0)
+        prxi_stream_fail(s, err, l->device->name, l->device->error(l->device));
+}
+
 int prxi_linear_open(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d)
 {
     return prxi_linear_open_with(c, out, d, PRXI_GEMM_AUTO);
@@ -140,8 +179,8 @@ int prxi_linear_open_with(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc
     l->compute = d->compute;
     l->out = d->out;
     l->epilogue = d->epilogue;
-    ret = open_dnn(c, l, d, with);
-    if (ret == PRX_OK && !l->dnn)
+    ret = d->device ? open_device(c, l, d) : open_dnn(c, l, d, with);
+    if (ret == PRX_OK && !l->device && !l->dnn)
         ret = pack(c, l, d);
     if (ret < 0) {
         prxi_linear_close(c, &l);
@@ -156,6 +195,8 @@ void prxi_linear_close(prxi_ctx *c, prxi_linear **l)
     if (!l || !*l)
         return;
     prxi_dnn_close(c, &(*l)->dnn);
+    prxi_device_free(c, (*l)->device, (*l)->device_weight);
+    prxi_device_free(c, (*l)->device, (*l)->device_bias);
     prxi_free(c->mem, (*l)->packed);
     prxi_free(c->mem, (*l)->bias);
     prxi_free(c->mem, *l);
@@ -164,6 +205,8 @@ void prxi_linear_close(prxi_ctx *c, prxi_linear **l)
 
 size_t prxi_linear_bytes(const prxi_linear *l)
 {
+    if (l->device)
+        return sizeof *l + (size_t)(l->n * l->k) * prxi_dtype_size(l->compute) + (size_t)l->n * prxi_dtype_size(l->out);
     if (l->dnn)
         return sizeof *l + prxi_dnn_bytes(l->dnn);
     return sizeof *l + l->bytes + (l->bias ? (size_t)l->n * sizeof *l->bias : 0);
@@ -390,6 +433,10 @@ void prxi_linear_run(prxi_stream *s, const prxi_linear *l, int64_t m, const void
 {
     if (m <= 0 || prxi_stream_error(s))
         return;
+    if (l->device) {
+        run_device(s, l, m, x, ldx, y, ldy);
+        return;
+    }
     if (l->dnn) {
         run_dnn(s, l, m, x, ldx, y, ldy);
         return;

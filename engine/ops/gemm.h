@@ -17,6 +17,7 @@ typedef struct prxi_linear_desc {
     prxi_dtype out;            /* dtype of y; f32 or bf16 */
     prxi_epilogue epilogue;    /* applied in f32 before the store */
     uint32_t isa;              /* PRXI_ISA_*; 0 is the C reference */
+    struct prxi_device *device;    /* where the weights go and the product runs; NULL: here */
 } prxi_linear_desc;
 
 typedef struct prxi_linear prxi_linear;   /* immutable after open: shared by threads and jobs */

@@ -4,9 +4,18 @@
 
 #include "attention/attention.h"
 #include "engine/model/dit.h"
+#ifdef PRXI_KCHECK_CUDA
+#define PRXI_CUDA_PLAIN_BUFFERS
+#include "tests/cuda/under_test.h"
+#endif
 
 /* fp32: two summation orders of the same sums. */
 #define TOLERANCE 2e-5
+#ifdef PRXI_KCHECK_CUDA
+#define THREADS 2               /* two orders of warps and copies */
+#else
+#define THREADS 3
+#endif
 
 typedef struct runner {
     const golden_case *g;
@@ -37,6 +46,11 @@ static void start(runner *r, const golden_case *g, const char *isa, prxi_dtype d
     prxi_clear(&golden_ctx);
     prxi_kernels_init(&r->k, (uint32_t)prxi_cpu_mask(isa));
     prxi_stream_init(&r->s, &golden_ctx, threads);
+#ifdef PRXI_KCHECK_CUDA
+    prxi_cuda_kernels(&r->k, cuda_under_test());
+    r->s.device = r->k.device;
+    cuda_seed((uint64_t)threads);
+#endif
     prxi_dit_clip clip = { .frames = g->shape[1], .height = g->shape[2], .width = g->shape[3], .branches = (int)g->branches,
                            .max_text = (int)g->max_text };
     for (int b = 0; b < clip.branches; b++) {
@@ -68,6 +82,9 @@ static void stop(runner *r)
 
 static int stored(const golden_case *g, int step)
 {
+#ifdef PRXI_KCHECK_CUDA
+    return step == g->steps - 1;
+#endif
     return step == 0 || step == 1 || step == g->steps - 1;
 }
 
@@ -122,7 +139,7 @@ static void check(const golden_case *g, const char *isa, prxi_dtype dtype)
     float *v = malloc(2 * g->elems * sizeof *v);
     REQUIRE(v, "memory");
     uint64_t first = 0;
-    for (int threads = 1; threads <= 3; threads++) {
+    for (int threads = 1; threads <= THREADS; threads++) {
         runner r;
         uint64_t digest = 0;
         start(&r, g, isa, dtype, threads);
@@ -144,7 +161,13 @@ static void check(const golden_case *g, const char *isa, prxi_dtype dtype)
 
 static void check_case(const golden_case *g)
 {
-    for (const char *const *isa = golden_isas(); *isa; isa++)
+#ifdef PRXI_KCHECK_CUDA
+    static const char *const device[] = { "ref", NULL };      /* the tables of the device replace it */
+    const char *const *isa = device;
+#else
+    const char *const *isa = golden_isas();
+#endif
+    for (; *isa; isa++)
         for (int dtype = PRXI_F32; dtype <= PRXI_BF16; dtype++)
             check(g, *isa, (prxi_dtype)dtype);
 }

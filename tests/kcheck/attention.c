@@ -8,6 +8,9 @@
 #include "attention/tile.h"
 #include "engine/core/cpu.h"
 #include "tests/random.h"
+#ifdef PRXI_KCHECK_CUDA
+#include "tests/cuda/under_test.h"
+#endif
 
 typedef struct problem {
     prxi_dtype type;
@@ -106,7 +109,7 @@ static void make_list(problem *p)
     p->q_perm = p->permute ? shuffled(p->heads, p->n) : NULL;
     p->k_perm = p->permute ? shuffled(p->heads, p->m) : NULL;
     p->list = (prxi_block_list) { p->per_head, nq, nk, p->q_start, p->k_start, p->row_ptr, p->cols, p->q_perm,
-                                  p->k_perm };
+                                  p->k_perm, 0 };
 }
 
 static void drop(problem *p)
@@ -135,6 +138,9 @@ static void run(const problem *p, const prxi_attn_ops *ops, int threads, int wit
     prxi_stream s;
     prxi_mem_init(&mem, NULL);
     prxi_stream_init(&s, &ctx, threads);
+#ifdef PRXI_KCHECK_CUDA
+    s.device = cuda_device();
+#endif
     memset(p->o, 0x5a, p->q_size * prxi_dtype_size(p->type));
     memset(p->lse, 0x5a, ((size_t)p->heads * (size_t)p->n + 1) * sizeof *p->lse);
     const int64_t ld = (int64_t)p->row;
@@ -293,6 +299,11 @@ static void check(const problem *p, const prxi_attn_ops *ops, const char *rung)
 /* The bf16 rung by hand: the ladder takes it only where it pays. */
 static void init(prxi_attn_ops *ops, uint32_t isa)
 {
+#ifdef PRXI_KCHECK_CUDA
+    (void)isa;
+    cuda_tables(NULL, NULL, ops);
+    return;
+#endif
     prxi_attn_init_ref(ops);
     prxi_attn_init_x86(ops, isa);
     if (isa & PRXI_ISA_AVX512_BF16)
@@ -306,10 +317,19 @@ static void rung(uint32_t isa, const char *name, int cases)
     if ((prxi_cpu_detect() & isa) != isa)
         return;
     init(&ops, isa);
+#ifdef PRXI_KCHECK_CUDA
+    static int part;                                /* other problems each time */
+    rng.state = (uint64_t)part++;
+#else
     rng.state = 20 + isa;
+#endif
     for (int i = 0; i < cases; i++) {
         problem p = { .type = i & 1 ? PRXI_BF16 : PRXI_F32, .heads = 1 + below(3), .d = dims[(i / 2) % 10],
                       .pad = below(9), .n = 1 + below(i % 7 ? 70 : 500), .m = 1 + below(i % 5 ? 90 : 400) };
+        if (strcmp(name, "cuda") == 0) {            /* mostly what the tiled kernel takes */
+            p.pad = below(4) ? 8 * below(3) : p.pad;
+            p.d = below(3) ? 64 << below(2) : p.d;
+        }
         p.sparse = below(3) > 0;
         p.per_head = p.sparse && below(2);
         p.permute = below(2);
@@ -336,6 +356,14 @@ static void no_keys(uint32_t isa)
 
 int main(void)
 {
+#ifdef PRXI_KCHECK_CUDA
+    for (int seed = 0; seed < 16; seed++) {
+        cuda_seed((uint64_t)seed);
+        rung(0, "cuda", 12);
+    }
+    no_keys(0);
+    return TEST_END();
+#endif
     const uint32_t avx512 = PRXI_ISA_AVX2 | PRXI_ISA_AVX512;
     rung(0, "ref", 60);
     rung(PRXI_ISA_AVX2, "avx2", 120);

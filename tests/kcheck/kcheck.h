@@ -14,6 +14,9 @@
 #include "engine/ops/act.h"
 #include "engine/ops/gemm.h"
 #include "engine/ops/norm.h"
+#ifdef PRXI_KCHECK_CUDA
+#include "tests/cuda/under_test.h"
+#endif
 
 #define KC_EPS 1.1920929e-7         /* one ulp of 1.0f */
 #define KC_HALF_BF16 0.00390625     /* half an ulp of bf16, relative: 2^-8 */
@@ -211,6 +214,10 @@ static inline void kc_run_isa(kc *k, uint32_t isa, void (*check)(kc *k))
     prxi_norm_init_x86(&k->norm, isa);
     prxi_act_init_ref(&k->act);
     prxi_act_init_x86(&k->act, isa);
+#ifdef PRXI_KCHECK_CUDA
+    k->isa_name = cuda_tables(&k->norm, &k->act, NULL);
+    k->one.device = k->three.device = cuda_device();
+#endif
     check(k);
     kc_result(k, prxi_stream_error(&k->one) == PRX_OK && prxi_stream_error(&k->three) == PRX_OK, "%s",
               k->ctx.error.text);
@@ -257,7 +264,11 @@ static inline int kc_main(int argc, char **argv, void (*check)(kc *k))
     prxi_stream_init(&k.one, &k.ctx, !k.bench ? 1 : k.threads > 0 ? k.threads : prxi_cpu_cores());
     prxi_stream_init(&k.three, &k.ctx, 3);
     printf("kcheck: seed %llu\n", (unsigned long long)k.seed);
+#ifdef PRXI_KCHECK_CUDA
+    static const char *const rungs[] = { "ref" };     /* replaced by the tables of the device */
+#else
     static const char *const rungs[] = { "ref", "avx2", "avx512" };
+#endif
     for (size_t i = 0; i < sizeof rungs / sizeof *rungs; i++) {
         const int64_t mask = prxi_cpu_mask(rungs[i]);
         if (mask >= 0 && (!isa || strcmp(isa, rungs[i]) == 0))

@@ -1,0 +1,63 @@
+/* Device memory, or the host's when there is no device. */
+#include "device.h"
+
+#include <string.h>
+
+void *prxi_device_alloc(prxi_ctx *c, prxi_device *d, prxi_mem_tag tag, size_t bytes)
+{
+    return d ? d->alloc(d, bytes) : prxi_alloc(c->mem, tag, bytes);
+}
+
+void prxi_device_free(prxi_ctx *c, prxi_device *d, void *p)
+{
+    if (!d)
+        prxi_free(c->mem, p);
+    else if (p)
+        d->release(d, p);
+}
+
+int prxi_device_put(prxi_ctx *c, prxi_device *d, void *to, const void *host, size_t bytes)
+{
+    if (!d) {
+        memcpy(to, host, bytes);
+        return PRX_OK;
+    }
+    const int err = d->put(d, to, host, bytes);
+    return err < 0 ? prxi_fail(c, err, "device %s: %s", d->name, d->error(d)) : PRX_OK;
+}
+
+static void report(prxi_stream *s, int err)
+{
+    if (err < 0)
+        prxi_stream_fail(s, err, s->device->name, s->device->error(s->device));
+}
+
+void prxi_stream_put(prxi_stream *s, void *to, const void *host, size_t bytes)
+{
+    if (prxi_stream_error(s))
+        return;
+    if (s->device)
+        report(s, s->device->put(s->device, to, host, bytes));
+    else
+        memcpy(to, host, bytes);
+}
+
+void prxi_stream_get(prxi_stream *s, void *host, const void *from, size_t bytes)
+{
+    if (prxi_stream_error(s))
+        return;
+    if (s->device)
+        report(s, s->device->get(s->device, host, from, bytes));
+    else
+        memcpy(host, from, bytes);
+}
+
+void prxi_stream_copy(prxi_stream *s, void *to, const void *from, size_t bytes)
+{
+    if (prxi_stream_error(s))
+        return;
+    if (s->device)
+        report(s, s->device->copy(s->device, to, from, bytes));
+    else
+        memcpy(to, from, bytes);
+}

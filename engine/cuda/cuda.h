@@ -1,0 +1,44 @@
+/* The CUDA device as the rest of the library sees it. The module with the kernels is a file of its own, loaded when it is asked for. */
+#ifndef PRXI_CUDA_H
+#define PRXI_CUDA_H
+
+#include <pthread.h>
+
+#include "engine/core/device.h"
+#include "engine/kernels.h"
+#include "module.h"
+
+typedef struct prxi_cuda prxi_cuda;
+struct prxi_cuda {
+    prxi_device device;                     /* first: a prxi_device * of ours is a prxi_cuda * */
+    const prxi_cuda_module *module;
+    void *library;                          /* of dlopen; NULL: the module is part of this program (tests) */
+    void *dev;
+    pthread_mutex_t lock;
+    prxi_cu_info info;
+    int wait;                               /* after each op, so that an error names it: PRAXINO_CUDA_SYNC=1 */
+    struct prxi_cuda_lists *lists;          /* block lists that are on the device */
+};
+
+/* The module's table: from the file that PRAXINO_CUDA_MODULE names, else libpraxino_cuda.so beside this library. PRX_ENOTSUP with
+ * what is missing; c may be NULL: nothing is recorded. *library goes to prxi_cuda_unload. */
+int  prxi_cuda_load(prxi_ctx *c, const prxi_cuda_module **module, void **library);
+void prxi_cuda_unload(void *library);
+/* Opens device 0. PRX_ENOTSUP with what exactly is missing: the module, one of its libraries, the driver, a device. c must outlive it. */
+int  prxi_cuda_open(prxi_ctx *c, prxi_cuda **out);
+int  prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *module, void *library);
+void prxi_cuda_close(prxi_ctx *c, prxi_cuda **cuda);
+/* The slots of the DiT; what stays empty is refused at plan time. Streams of these kernels have stream->device = &cuda->device. */
+void prxi_cuda_kernels(prxi_kernels *k, prxi_cuda *cuda);
+
+/* ---- block lists (lists.c) ---- */
+
+/* Tiles of at most PRXI_CU_TILE_ROWS queries: rows of every block, the blocks of a head one after the other. Returns the count; tiles may
+ * be NULL. A pure function: positions, not tokens. */
+int  prxi_cuda_tiles(const prxi_block_list *b, int heads, prxi_cu_tile *tiles);
+/* Brings a list to the device; pointers in a stay valid until the next call. */
+int  prxi_cuda_put_list(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args, const prxi_block_list *b, prxi_cu_attn *a);
+int  prxi_cuda_open_lists(prxi_cuda *cuda, prxi_ctx *c);
+void prxi_cuda_drop_lists(prxi_cuda *cuda, prxi_ctx *c);
+
+#endif

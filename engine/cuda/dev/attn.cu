@@ -1,0 +1,213 @@
+/* Block-sparse attention for bf16 heads of 64 and 128, sm_80 and up (FlashAttention-2, Dao 2023, over lists): 64 queries a block of four
+ * warps, 64 keys a tile, two stages of K and V by cp.async, products by mma.sync, scores and output in registers.
+ * Rows are gathered by token, sixteen bytes at a time, so blocks may have any length and be permuted; a tile is padded only at the
+ * end of a list. */
+#include "keys.cuh"
+
+enum { WARPS = 4, THREADS = 32 * WARPS, ROWS = PRXI_CU_TILE_ROWS, STAGES = 2, RING = 3 };
+
+static_assert(ROWS == 16 * WARPS, "a warp has 16 queries");
+
+#define MASKED (-1e30f)
+#define LOG2E 1.4426950408889634f
+
+/* Element (r, c) of a tile: 16-byte chunks change places by row, so that ldmatrix meets no bank twice. */
+template <int D> PRXI_DEVICE int swizzle(int r, int c)
+{
+    return r * D + (((c >> 3) ^ (r & 7)) << 3) + (c & 7);
+}
+
+template <int D> PRXI_DEVICE void fetch(bf16 *to, const void *from, int64_t ld, int64_t column, const int32_t *tokens)
+{
+    enum { CHUNKS = D / 8 };
+    for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
+        const int r = i / CHUNKS, c = i % CHUNKS * 8;
+        const int64_t token = tokens[r];
+        cp_async16(to + swizzle<D>(r, c), static_cast<const bf16 *>(from) + (token < 0 ? 0 : token) * ld + column + c, token >= 0);
+    }
+}
+
+/* s[16 queries of the warp x 64 keys] = scale q k^T: fragments of mma.m16n8k16, eight keys each. */
+template <int D> PRXI_DEVICE void scores(float s[ROWS / 8][4], const uint32_t q[D / 16][4], const bf16 *k, float scale)
+{
+    const int lane = threadIdx.x % 32;
+    PRXI_UNROLL
+    for (int n = 0; n < ROWS / 8; n++)
+        for (int j = 0; j < 4; j++)
+            s[n][j] = 0;
+    PRXI_UNROLL
+    for (int d = 0; d < D / 16; d++) {
+        PRXI_UNROLL
+        for (int n = 0; n < ROWS / 16; n++) {
+            uint32_t b[4];
+            ldmatrix(b, k + swizzle<D>(n * 16 + (lane & 7) + (lane >> 4 << 3), d * 16 + (lane >> 3 & 1) * 8));
+            mma_bf16(s[2 * n], q[d], b[0], b[1]);
+            mma_bf16(s[2 * n + 1], q[d], b[2], b[3]);
+        }
+    }
+    PRXI_UNROLL
+    for (int n = 0; n < ROWS / 8; n++)
+        for (int j = 0; j < 4; j++)
+            s[n][j] *= scale;
+}
+
+/* Padding to MASKED, and the bias of the last key. A thread's keys are 8 n + 2 (lane % 4) + {0, 1}. */
+PRXI_DEVICE void mask(float s[ROWS / 8][4], const int32_t *tokens, int64_t last, float bias)
+{
+    const int lane = threadIdx.x % 32;
+    PRXI_UNROLL
+    for (int n = 0; n < ROWS / 8; n++) {
+        PRXI_UNROLL
+        for (int j = 0; j < 4; j++) {
+            const int32_t token = tokens[n * 8 + (lane & 3) * 2 + (j & 1)];
+            if (token < 0)
+                s[n][j] = MASKED;
+            else if (token == last)
+                s[n][j] += bias;
+        }
+    }
+}
+
+/* Scores (times log2 e) to weights, and the running maximum, sum and output to the new maximum. Row rr of two: lane / 4 + 8 rr. */
+template <int D> PRXI_DEVICE void softmax(float s[ROWS / 8][4], float o[D / 8][4], float m[2], float l[2])
+{
+    PRXI_UNROLL
+    for (int rr = 0; rr < 2; rr++) {
+        float top = m[rr], sum = 0;
+        PRXI_UNROLL
+        for (int n = 0; n < ROWS / 8; n++)
+            top = fmaxf(top, fmaxf(s[n][2 * rr], s[n][2 * rr + 1]));
+        top = fmaxf(top, shfl_xor(top, 1));
+        top = fmaxf(top, shfl_xor(top, 2));
+        const float alpha = exp2f(m[rr] - top);
+        PRXI_UNROLL
+        for (int n = 0; n < ROWS / 8; n++) {
+            PRXI_UNROLL
+            for (int j = 2 * rr; j < 2 * rr + 2; j++)
+                sum += s[n][j] = exp2f(s[n][j] - top);
+        }
+        m[rr] = top;
+        l[rr] = fmaf(l[rr], alpha, sum);
+        PRXI_UNROLL
+        for (int n = 0; n < D / 8; n++) {
+            o[n][2 * rr] *= alpha;
+            o[n][2 * rr + 1] *= alpha;
+        }
+    }
+}
+
+/* o += p v: accumulators of the scores are the left operand as they lie, rounded to bf16. */
+template <int D> PRXI_DEVICE void values(float o[D / 8][4], const float p[ROWS / 8][4], const bf16 *v)
+{
+    const int lane = threadIdx.x % 32;
+    PRXI_UNROLL
+    for (int k = 0; k < ROWS / 16; k++) {
+        const uint32_t a[4] = { pack_bf16(p[2 * k][0], p[2 * k][1]), pack_bf16(p[2 * k][2], p[2 * k][3]),
+                                pack_bf16(p[2 * k + 1][0], p[2 * k + 1][1]), pack_bf16(p[2 * k + 1][2], p[2 * k + 1][3]) };
+        PRXI_UNROLL
+        for (int n = 0; n < D / 16; n++) {
+            uint32_t b[4];
+            ldmatrix_trans(b, v + swizzle<D>(k * 16 + (lane & 15), n * 16 + (lane >> 4) * 8));
+            mma_bf16(o[2 * n], a, b[0], b[1]);
+            mma_bf16(o[2 * n + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+template <int D>
+PRXI_DEVICE void finish(const prxi_cu_attn &a, int head, const int32_t *queries, const float o[D / 8][4], const float m[2],
+                        const float l[2])
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    PRXI_UNROLL
+    for (int rr = 0; rr < 2; rr++) {
+        float sum = l[rr] + shfl_xor(l[rr], 1);
+        sum += shfl_xor(sum, 2);
+        const int64_t query = queries[warp * 16 + (lane >> 2) + 8 * rr];
+        if (query < 0)
+            continue;
+        const float inverse = sum > 0 ? 1.0f / sum : 0.0f;
+        bf16 *row = static_cast<bf16 *>(a.o) + query * a.ldo + (int64_t)head * D + (lane & 3) * 2;
+        PRXI_UNROLL
+        for (int n = 0; n < D / 8; n++)
+            *reinterpret_cast<uint32_t *>(row + n * 8) = pack_bf16(o[n][2 * rr] * inverse, o[n][2 * rr + 1] * inverse);
+        if (a.lse && (lane & 3) == 0)
+            a.lse[(int64_t)head * a.q_len + query] = sum > 0 ? m[rr] / LOG2E + logf(sum) : -PRXI_INFINITY;
+    }
+}
+
+template <int D> PRXI_KERNEL void PRXI_BOUNDS(THREADS) blocks_kernel(prxi_cu_attn a)
+{
+    PRXI_SHARED(shared);
+    bf16 *q_tile = reinterpret_cast<bf16 *>(shared), *k_tile = q_tile + ROWS * D, *v_tile = k_tile + STAGES * ROWS * D;
+    int32_t *queries = reinterpret_cast<int32_t *>(v_tile + STAGES * ROWS * D), *tokens = queries + ROWS;
+    const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
+    const prxi_cu_tile tile = a.tiles[blockIdx.x];
+    const int head = tile.head < 0 ? (int)blockIdx.y : tile.head;
+    const int64_t column = (int64_t)head * D;
+    key_cursor keys = open_keys(a, head, tile.block);
+    const int tiles = (count_keys(keys) + ROWS - 1) / ROWS;
+    if (tid < ROWS) {
+        queries[tid] = tid < tile.rows ? query_at(a, tile, head, tid) : -1;
+        tokens[tid] = key_at(&keys, tid);
+        tokens[ROWS + tid] = key_at(&keys, ROWS + tid);
+    }
+    sync_block();
+    fetch<D>(q_tile, a.q, a.ldq, column, queries);
+    fetch<D>(k_tile, a.k, a.ldk, column, tokens);
+    fetch<D>(v_tile, a.v, a.ldv, column, tokens);
+    cp_async_commit();
+
+    uint32_t q[D / 16][4];
+    float o[D / 8][4], m[2] = { MASKED, MASKED }, l[2] = { 0, 0 };
+    PRXI_UNROLL
+    for (int n = 0; n < D / 8; n++)
+        for (int j = 0; j < 4; j++)
+            o[n][j] = 0;
+    for (int t = 0; t < tiles; t++) {
+        const int stage = t % STAGES, next = stage ^ 1;
+        if (t + 1 < tiles) {
+            fetch<D>(k_tile + next * ROWS * D, a.k, a.ldk, column, tokens + (t + 1) % RING * ROWS);
+            fetch<D>(v_tile + next * ROWS * D, a.v, a.ldv, column, tokens + (t + 1) % RING * ROWS);
+            cp_async_commit();
+            cp_async_wait<1>();
+        } else {
+            cp_async_wait<0>();
+        }
+        sync_block();                   /* the tile is there for all */
+        if (t == 0) {
+            PRXI_UNROLL
+            for (int d = 0; d < D / 16; d++)
+                ldmatrix(q[d], q_tile + swizzle<D>(warp * 16 + (lane & 15), d * 16 + (lane >> 4) * 8));
+        }
+        float s[ROWS / 8][4];
+        scores<D>(s, q, k_tile + stage * ROWS * D, a.scale * LOG2E);
+        if (t == tiles - 1 || a.tail_bias != 0)
+            mask(s, tokens + t % RING * ROWS, a.kv_len - 1, a.tail_bias * LOG2E);
+        softmax<D>(s, o, m, l);
+        values<D>(o, s, v_tile + stage * ROWS * D);
+        if (tid < ROWS)
+            tokens[(t + 2) % RING * ROWS + tid] = key_at(&keys, (t + 2) * ROWS + tid);
+        sync_block();                   /* and used by all: the stage may be filled again, the tokens be read */
+    }
+    cp_async_wait<0>();
+    finish<D>(a, head, queries, o, m, l);
+}
+
+static bool aligned(const void *p, int64_t ld)
+{
+    return reinterpret_cast<uintptr_t>(p) % 16 == 0 && ld % 8 == 0;
+}
+
+/* The tiled kernel where it applies, which shapes and types alone decide. */
+int prxi_cu_attention(void *dev, int type, const prxi_cu_attn *a)
+{
+    const bool rows = aligned(a->q, a->ldq) && aligned(a->k, a->ldk) && aligned(a->v, a->ldv) && aligned(a->o, a->ldo);
+    if (!type || !rows || (a->head_dim != 64 && a->head_dim != 128))
+        return prxi_cu_attention_simple(dev, type, a);
+    if (a->n_tiles <= 0)
+        return PRX_OK;
+    const dim3 grid((unsigned)a->n_tiles, a->per_head ? 1u : (unsigned)a->heads);
+    const size_t shared = (size_t)(1 + 2 * STAGES) * ROWS * (size_t)a->head_dim * sizeof(bf16) + (1 + RING) * ROWS * sizeof(int32_t);
+    return launch(as_device(dev), "attention", a->head_dim == 64 ? blocks_kernel<64> : blocks_kernel<128>, grid, THREADS, shared, *a);
+}

@@ -1,0 +1,142 @@
+/* Device 0 through the CUDA runtime: what it is, its memory, its one stream. */
+#include "device.cuh"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cublasLt.h>
+
+#ifndef PRXI_CUDA_ARCHS
+#define PRXI_CUDA_ARCHS "unknown"
+#endif
+
+static int check(device *d, cudaError_t err, const char *op)
+{
+    if (err == cudaSuccess)
+        return PRX_OK;
+    return prxi_cu_fail(d, err == cudaErrorMemoryAllocation ? PRX_ENOMEM : PRX_EIO, op, cudaGetErrorString(err));
+}
+
+size_t prxi_cu_device_bytes(void)
+{
+    return sizeof(device) + prxi_cu_lt_bytes();
+}
+
+/* cuDNN serves nothing yet: whether it is there, for doctor. */
+static void find_cudnn(prxi_cu_info *info)
+{
+    void *lib = dlopen("libcudnn.so.9", RTLD_LAZY | RTLD_LOCAL);
+    size_t (*version)(void) = nullptr;
+    void *entry = lib ? dlsym(lib, "cudnnGetVersion") : nullptr;
+    memcpy(&version, &entry, sizeof version);
+    if (version)
+        snprintf(info->cudnn, sizeof info->cudnn, "%zu, not used in this version", version());
+    else
+        snprintf(info->cudnn, sizeof info->cudnn, "not found, not used in this version");
+    if (lib)
+        dlclose(lib);
+}
+
+int prxi_cu_probe(prxi_cu_info *info)
+{
+    memset(info, 0, sizeof *info);
+    snprintf(info->archs, sizeof info->archs, "%s", PRXI_CUDA_ARCHS);
+    snprintf(info->cublaslt, sizeof info->cublaslt, "%zu", cublasLtGetVersion());
+    find_cudnn(info);
+    cudaRuntimeGetVersion(&info->runtime);
+    cudaError_t err = cudaDriverGetVersion(&info->driver);
+    if (err == cudaSuccess && info->driver == 0) {
+        snprintf(info->why, sizeof info->why, "no NVIDIA driver is installed (libcuda.so.1)");
+        return PRX_ENOTSUP;
+    }
+    err = cudaGetDeviceCount(&info->devices);
+    if (err == cudaSuccess && info->devices == 0)
+        err = cudaErrorNoDevice;
+    cudaDeviceProp p;
+    if (err == cudaSuccess)
+        err = cudaGetDeviceProperties(&p, 0);
+    if (err == cudaSuccess)
+        err = cudaMemGetInfo(&info->memory_free, &info->memory);
+    if (err != cudaSuccess) {
+        snprintf(info->why, sizeof info->why, "the driver (CUDA %d.%d) says: %s", info->driver / 1000, info->driver % 1000 / 10,
+                 cudaGetErrorString(err));
+        return PRX_ENOTSUP;
+    }
+    snprintf(info->name, sizeof info->name, "%s", p.name);
+    info->major = p.major;
+    info->minor = p.minor;
+    info->multiprocessors = p.multiProcessorCount;
+    if (p.major < 8) {
+        snprintf(info->why, sizeof info->why, "%s is sm_%d%d; sm_80 or newer is needed", p.name, p.major, p.minor);
+        return PRX_ENOTSUP;
+    }
+    return PRX_OK;
+}
+
+int prxi_cu_open(void *dev)
+{
+    device *d = as_device(dev);
+    int err = check(d, cudaSetDevice(0), "cudaSetDevice");
+    if (err == PRX_OK)
+        err = check(d, cudaDeviceGetAttribute(&d->shared_max, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "shared memory");
+    if (err == PRX_OK)
+        err = check(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), "stream");
+    return err < 0 ? err : prxi_cu_lt_open(d, static_cast<unsigned char *>(dev) + sizeof(device));
+}
+
+void prxi_cu_close(void *dev)
+{
+    device *d = as_device(dev);
+    prxi_cu_lt_close(d);
+    cudaStreamDestroy(d->stream);
+}
+
+void *prxi_cu_alloc(void *dev, size_t bytes)
+{
+    void *p = nullptr;
+    return check(as_device(dev), cudaMalloc(&p, bytes), "device memory") < 0 ? nullptr : p;
+}
+
+void *prxi_cu_alloc_shared(void *dev, size_t bytes)
+{
+    void *p = nullptr;
+    return check(as_device(dev), cudaMallocManaged(&p, bytes), "shared memory") < 0 ? nullptr : p;
+}
+
+void prxi_cu_release(void *dev, void *p)
+{
+    (void)dev;
+    cudaFree(p);            /* waits for the device */
+}
+
+/* From memory that may be pageable and may be reused at once: the call returns when the bytes have been read. */
+int prxi_cu_put(void *dev, void *to, const void *host, size_t bytes)
+{
+    device *d = as_device(dev);
+    cudaError_t err = cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, d->stream);
+    if (err == cudaSuccess)
+        err = cudaStreamSynchronize(d->stream);
+    return check(d, err, "copy to the device");
+}
+
+int prxi_cu_get(void *dev, void *host, const void *from, size_t bytes)
+{
+    device *d = as_device(dev);
+    cudaError_t err = cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, d->stream);
+    if (err == cudaSuccess)
+        err = cudaStreamSynchronize(d->stream);
+    return check(d, err, "copy from the device");
+}
+
+int prxi_cu_copy(void *dev, void *to, const void *from, size_t bytes)
+{
+    device *d = as_device(dev);
+    return check(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, d->stream), "copy on the device");
+}
+
+int prxi_cu_sync(void *dev)
+{
+    device *d = as_device(dev);
+    return check(d, cudaStreamSynchronize(d->stream), "waiting for the device");
+}

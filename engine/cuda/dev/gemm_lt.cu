@@ -1,0 +1,185 @@
+/* Linear layers by cuBLASLt. It thinks in columns: row-major y[m, n] = x W^T is its column-major y^T[n, m] = W x^T, so W is the transposed
+ * left operand (TN, the form with every epilogue). The algorithm of a shape is asked for once. */
+#include "device.cuh"
+
+#include <string.h>
+
+#include <cublasLt.h>
+
+enum { SHAPES = 128, WORKSPACE = 64 << 20 };
+
+struct lt_shape {
+    int64_t m, n, k, ldx, ldy;
+    int compute, out, epilogue, bias, used;
+    cublasLtMatmulAlgo_t algorithm;
+};
+
+struct lt_state {
+    cublasLtHandle_t handle;
+    void *workspace;
+    lt_shape shapes[SHAPES];
+    int next;
+};
+
+/* Descriptions of one product; destroyed in every case. */
+struct lt_call {
+    cublasLtMatmulDesc_t op;
+    cublasLtMatrixLayout_t w, x, y;
+};
+
+size_t prxi_cu_lt_bytes(void)
+{
+    return sizeof(lt_state);
+}
+
+int prxi_cu_lt_open(device *d, void *memory)
+{
+    d->lt = static_cast<lt_state *>(memory);
+    cublasStatus_t st = cublasLtCreate(&d->lt->handle);
+    if (st != CUBLAS_STATUS_SUCCESS)
+        return prxi_cu_fail(d, PRX_ENOTSUP, "cuBLASLt", cublasLtGetStatusString(st));
+    if (cudaMalloc(&d->lt->workspace, WORKSPACE) != cudaSuccess)
+        return prxi_cu_fail(d, PRX_ENOMEM, "cuBLASLt", "no device memory for its workspace");
+    return PRX_OK;
+}
+
+void prxi_cu_lt_close(device *d)
+{
+    if (!d->lt)
+        return;
+    if (d->lt->workspace)
+        cudaFree(d->lt->workspace);
+    if (d->lt->handle)
+        cublasLtDestroy(d->lt->handle);
+}
+
+static cudaDataType_t type_of(int type)
+{
+    return type ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+static cublasStatus_t describe_op(lt_call *c, const prxi_cu_gemm *a)
+{
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    const bool gelu = a->epilogue == 1;
+    const cublasLtEpilogue_t e = a->bias ? (gelu ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
+                                         : (gelu ? CUBLASLT_EPILOGUE_GELU : CUBLASLT_EPILOGUE_DEFAULT);
+    const cudaDataType_t bias_type = type_of(a->out);
+    cublasStatus_t st = cublasLtMatmulDescCreate(&c->op, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &e, sizeof e);
+    if (st == CUBLAS_STATUS_SUCCESS && a->bias)
+        st = cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias, sizeof a->bias);
+    if (st == CUBLAS_STATUS_SUCCESS && a->bias)
+        st = cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type, sizeof bias_type);
+    return st;
+}
+
+static cublasStatus_t describe(lt_call *c, const prxi_cu_gemm *a)
+{
+    const cudaDataType_t in = type_of(a->compute);
+    cublasStatus_t st = describe_op(c, a);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatrixLayoutCreate(&c->w, in, (uint64_t)a->k, (uint64_t)a->n, a->k);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatrixLayoutCreate(&c->x, in, (uint64_t)a->k, (uint64_t)a->m, a->ldx);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatrixLayoutCreate(&c->y, type_of(a->out), (uint64_t)a->n, (uint64_t)a->m, a->ldy);
+    return st;
+}
+
+static void undescribe(lt_call *c)
+{
+    if (c->y)
+        cublasLtMatrixLayoutDestroy(c->y);
+    if (c->x)
+        cublasLtMatrixLayoutDestroy(c->x);
+    if (c->w)
+        cublasLtMatrixLayoutDestroy(c->w);
+    if (c->op)
+        cublasLtMatmulDescDestroy(c->op);
+}
+
+static bool same(const lt_shape *s, const prxi_cu_gemm *a)
+{
+    return s->used && s->m == a->m && s->n == a->n && s->k == a->k && s->ldx == a->ldx && s->ldy == a->ldy &&
+           s->compute == a->compute && s->out == a->out && s->epilogue == a->epilogue && s->bias == (a->bias != nullptr);
+}
+
+/* What the pointers of a call are aligned to, 16 at least promised by 16. */
+static uint32_t alignment(const void *p)
+{
+    uint32_t n = 256;
+    while (n > 1 && reinterpret_cast<uintptr_t>(p) % n)
+        n /= 2;
+    return n;
+}
+
+static cublasStatus_t ask(device *d, const lt_call *c, const prxi_cu_gemm *a, cublasLtMatmulAlgo_t *out)
+{
+    cublasLtMatmulPreference_t want = nullptr;
+    cublasLtMatmulHeuristicResult_t found;
+    const size_t workspace = WORKSPACE;
+    int count = 0;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t name;
+        uint32_t bytes;
+    } aligned[] = { { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(a->w) },
+                    { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(a->x) },
+                    { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(a->y) },
+                    { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(a->y) } };
+    cublasStatus_t st = cublasLtMatmulPreferenceCreate(&want);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    for (size_t i = 0; i < sizeof aligned / sizeof *aligned && st == CUBLAS_STATUS_SUCCESS; i++)
+        st = cublasLtMatmulPreferenceSetAttribute(want, aligned[i].name, &aligned[i].bytes, sizeof aligned[i].bytes);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatmulAlgoGetHeuristic(d->lt->handle, c->op, c->w, c->x, c->y, c->y, want, 1, &found, &count);
+    if (want)
+        cublasLtMatmulPreferenceDestroy(want);
+    if (st == CUBLAS_STATUS_SUCCESS && count == 0)
+        st = CUBLAS_STATUS_NOT_SUPPORTED;
+    if (st == CUBLAS_STATUS_SUCCESS)
+        *out = found.algo;
+    return st;
+}
+
+/* The algorithm of this shape, remembered. Buffers of one shape share their alignment: all come from one carving. */
+static cublasStatus_t choose(device *d, const lt_call *c, const prxi_cu_gemm *a, cublasLtMatmulAlgo_t *out)
+{
+    lt_state *lt = d->lt;
+    for (int i = 0; i < SHAPES; i++)
+        if (same(&lt->shapes[i], a)) {
+            *out = lt->shapes[i].algorithm;
+            return CUBLAS_STATUS_SUCCESS;
+        }
+    const cublasStatus_t st = ask(d, c, a, out);
+    if (st == CUBLAS_STATUS_SUCCESS) {
+        lt->shapes[lt->next] = { a->m, a->n, a->k, a->ldx, a->ldy, a->compute, a->out, a->epilogue, a->bias != nullptr, 1, *out };
+        lt->next = (lt->next + 1) % SHAPES;
+    }
+    return st;
+}
+
+int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a)
+{
+    device *d = as_device(dev);
+    lt_call c;
+    memset(&c, 0, sizeof c);
+    cublasLtMatmulAlgo_t algorithm;
+    const float one = 1, zero = 0;
+    cublasStatus_t st = describe(&c, a);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = choose(d, &c, a, &algorithm);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatmul(d->lt->handle, c.op, &one, a->w, c.w, a->x, c.x, &zero, a->y, c.y, a->y, c.y, &algorithm,
+                            d->lt->workspace, WORKSPACE, d->stream);
+    undescribe(&c);
+    if (st != CUBLAS_STATUS_SUCCESS)
+        return prxi_cu_fail(d, PRX_EIO, "linear", cublasLtGetStatusString(st));
+    if (a->epilogue == 2 && a->ldy == a->n)        /* no epilogue of the library does SiLU */
+        return prxi_cu_binary_run(dev, a->out, PRXI_CU_SILU, a->m * a->n, a->y, nullptr, a->y);
+    return a->epilogue == 2 ? prxi_cu_fail(d, PRX_ENOTSUP, "linear", "SiLU with rows that are not adjacent") : PRX_OK;
+}

@@ -1,0 +1,88 @@
+/* What the files of kernels share on the host's side: the device handle and how a kernel is started. */
+#ifndef PRXI_CUDA_LAUNCH_CUH
+#define PRXI_CUDA_LAUNCH_CUH
+
+#include "engine/cuda/module.h"
+#include "prim.cuh"
+
+#ifndef PRXI_CUDA_EMU
+#include <cuda_runtime.h>
+#endif
+
+struct device {
+#ifndef PRXI_CUDA_EMU
+    cudaStream_t stream;
+    struct lt_state *lt;               /* gemm_lt.cu: behind the handle, in the same block of memory */
+#endif
+    int shared_max;                    /* dynamic shared memory that a block may have */
+    char error[256];
+};
+
+static inline device *as_device(void *dev) { return static_cast<device *>(dev); }
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Records "op: why"; returns code. */
+int prxi_cu_fail(device *d, int code, const char *op, const char *why);
+
+#ifdef PRXI_CUDA_EMU
+
+template <typename... P, typename... A>
+static int launch(device *d, const char *op, void (*kernel)(P...), dim3 grid, int threads, size_t shared, A... args)
+{
+    if (shared > (size_t)d->shared_max)
+        return prxi_cu_fail(d, PRX_ENOTSUP, op, "more shared memory than this device has");
+    const char *fault = emu_run(op, grid, threads, shared, [&] { kernel(args...); });
+    return fault ? prxi_cu_fail(d, PRX_EINTERNAL, op, fault) : PRX_OK;
+}
+
+#else
+
+template <typename... P, typename... A>
+static int launch(device *d, const char *op, void (*kernel)(P...), dim3 grid, int threads, size_t shared, A... args)
+{
+    if (shared > (size_t)d->shared_max)
+        return prxi_cu_fail(d, PRX_ENOTSUP, op, "more shared memory than this device has");
+    cudaError_t err = cudaSuccess;
+    if (shared > 48 * 1024)
+        err = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    if (err == cudaSuccess) {
+        kernel<<<grid, threads, shared, d->stream>>>(args...);
+        err = cudaGetLastError();
+    }
+    return err == cudaSuccess ? PRX_OK : prxi_cu_fail(d, PRX_EIO, op, cudaGetErrorString(err));
+}
+
+#endif
+
+/* Blocks of `threads` for n elements, each thread stepping over the grid. */
+static inline unsigned grid_for(int64_t n, int threads)
+{
+    const int64_t blocks = ceil_div(n, threads);
+    return (unsigned)(blocks < 1 ? 1 : blocks > 65536 ? 65536 : blocks);
+}
+
+/* The module's functions, one file of kernels each; the table is in module.cu. */
+int prxi_cu_layernorm(void *dev, int type, const prxi_cu_ln *a);
+int prxi_cu_rmsnorm(void *dev, int type, const prxi_cu_rms *a);
+int prxi_cu_rms_silu_run(void *dev, int type, const prxi_cu_rms_silu *a);
+int prxi_cu_binary_run(void *dev, int type, prxi_cu_binary op, int64_t n, const void *a, const void *b, void *y);
+int prxi_cu_convert_run(void *dev, prxi_cu_convert op, int64_t n, const void *x, void *y);
+int prxi_cu_softmax(void *dev, int64_t rows, int64_t n, float *x, int64_t ld);
+int prxi_cu_patchify(void *dev, int type, const prxi_cu_patch *a);
+int prxi_cu_unpatchify(void *dev, const prxi_cu_patch *a);
+int prxi_cu_modulate_run(void *dev, const prxi_cu_modulate *a);
+int prxi_cu_gemm_simple(void *dev, const prxi_cu_gemm *a);
+int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a);
+int prxi_cu_attention(void *dev, int type, const prxi_cu_attn *a);
+int prxi_cu_attention_simple(void *dev, int type, const prxi_cu_attn *a);
+int prxi_cu_nearest_run(void *dev, int type, const prxi_cu_nearest *a);
+int prxi_cu_gather(void *dev, int type, const prxi_cu_nearest *a);
+int prxi_cu_drift_run(void *dev, const prxi_cu_drift *a);
+int prxi_cu_forecast_update(void *dev, const prxi_cu_forecast *a);
+int prxi_cu_forecast_apply(void *dev, const prxi_cu_forecast *a);
+int prxi_cu_guide(void *dev, int64_t n, float *cond, const float *uncond, float guidance);
+int prxi_cu_sched_step(void *dev, const prxi_cu_step *a);
+int prxi_cu_rgb_to_u8(void *dev, int64_t n, const float *rgb, uint8_t *out);
+int prxi_cu_rgb_to_yuv(void *dev, const prxi_cu_yuv *a);
+
+#endif

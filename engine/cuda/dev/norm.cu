@@ -1,0 +1,114 @@
+/* Norms, a block a row. The row waits in shared memory in f32, so that global memory is read once and written once. Every thread
+ * reads back only what it wrote there itself. */
+#include "launch.cuh"
+
+enum { THREADS = 256, WARPS = THREADS / 32 };
+
+/* x += o * gate; out = LN(x) * mul + add. */
+template <typename T> PRXI_KERNEL void ln_kernel(prxi_cu_ln a)
+{
+    PRXI_SHARED(shared);
+    float *part = reinterpret_cast<float *>(shared), *part2 = part + WARPS, *row = part2 + WARPS;
+    const int64_t base = (int64_t)blockIdx.x * a.dim;
+    T *x = static_cast<T *>(a.x) + base;
+    const T *o = a.o ? static_cast<const T *>(a.o) + base : nullptr;
+    float sum = 0;
+    for (int64_t i = threadIdx.x; i < a.dim; i += THREADS) {
+        float v = load(x, i);
+        if (o)
+            v = store(x, i, v + load(o, i) * (a.gate ? a.gate[i] : 1.0f));
+        row[i] = v;
+        sum += v;
+    }
+    if (!a.out)
+        return;
+    const float mean = block_sum(sum, part) / (float)a.dim;
+    sum = 0;
+    for (int64_t i = threadIdx.x; i < a.dim; i += THREADS) {
+        const float d = row[i] - mean;
+        sum += d * d;
+    }
+    const float scale = 1.0f / sqrtf(block_sum(sum, part2) / (float)a.dim + a.eps);
+    T *out = static_cast<T *>(a.out) + base;
+    for (int64_t i = threadIdx.x; i < a.dim; i += THREADS)
+        store(out, i, (row[i] - mean) * scale * (a.mul ? a.mul[i] : 1.0f) + (a.add ? a.add[i] : 0.0f));
+}
+
+/* RMS norm over the row, then rotation of pairs; a thread owns whole pairs, as the last of an odd row has no rotation. */
+template <typename T> PRXI_KERNEL void rms_kernel(prxi_cu_rms a)
+{
+    PRXI_SHARED(shared);
+    float *part = reinterpret_cast<float *>(shared), *row = part + WARPS;
+    const T *x = static_cast<const T *>(a.x) + (int64_t)blockIdx.x * a.ldx;
+    T *out = static_cast<T *>(a.out) + (int64_t)blockIdx.x * a.ldo;
+    float sum = 0;
+    for (int64_t i = 2 * (int64_t)threadIdx.x; i < a.dim; i += 2 * THREADS)
+        for (int64_t j = i; j < i + 2 && j < a.dim; j++) {
+            const float v = load(x, j);
+            row[j] = v;
+            sum += v * v;
+        }
+    const float scale = 1.0f / sqrtf(block_sum(sum, part) / (float)a.dim + a.eps);
+    const float *rope = a.rope ? a.rope + (int64_t)blockIdx.x % a.rope_rows * a.head_dim : nullptr;
+    for (int64_t i = 2 * (int64_t)threadIdx.x; i < a.dim; i += 2 * THREADS) {
+        const float x0 = row[i] * scale * a.weight[i];
+        const float x1 = i + 1 < a.dim ? row[i + 1] * scale * a.weight[i + 1] : 0.0f;
+        const float c = rope ? rope[i % a.head_dim] : 1.0f, s = rope ? rope[i % a.head_dim + 1] : 0.0f;
+        store(out, i, rope ? x0 * c - x1 * s : x0);
+        if (i + 1 < a.dim)
+            store(out, i + 1, rope ? x0 * s + x1 * c : x1);
+    }
+}
+
+/* The VAE's norm: rows are short (the channels of a pixel), so a warp takes one. */
+template <typename T> PRXI_KERNEL void rms_silu_kernel(prxi_cu_rms_silu a)
+{
+    const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (row >= a.rows)
+        return;
+    const T *x = static_cast<const T *>(a.x) + row * a.ldx;
+    T *out = static_cast<T *>(a.out) + row * a.ldo;
+    float sum = 0;
+    for (int64_t i = lane; i < a.dim; i += 32) {
+        const float v = load(x, i);
+        sum += v * v;
+    }
+    const float scale = sqrtf((float)a.dim) / fmaxf(sqrtf(warp_sum(sum)), 1e-12f);
+    for (int64_t i = lane; i < a.dim; i += 32) {
+        const float v = load(x, i) * scale * a.gamma[i];
+        store(out, i, a.silu ? silu(v) : v);
+    }
+}
+
+static int check_row(device *d, const char *op, int64_t dim)
+{
+    return dim <= PRXI_CU_ROW ? PRX_OK : prxi_cu_fail(d, PRX_ENOTSUP, op, "rows longer than 11264 are not supported");
+}
+
+int prxi_cu_layernorm(void *dev, int type, const prxi_cu_ln *a)
+{
+    device *d = as_device(dev);
+    const int err = check_row(d, "layernorm", a->dim);
+    const size_t shared = (size_t)(2 * WARPS + a->dim) * sizeof(float);
+    if (err < 0 || a->rows <= 0)
+        return err;
+    return launch(d, "layernorm", type ? ln_kernel<bf16> : ln_kernel<float>, dim3((unsigned)a->rows), THREADS, shared, *a);
+}
+
+int prxi_cu_rmsnorm(void *dev, int type, const prxi_cu_rms *a)
+{
+    device *d = as_device(dev);
+    const int err = check_row(d, "rmsnorm", a->dim);
+    const size_t shared = (size_t)(WARPS + a->dim) * sizeof(float);
+    if (err < 0 || a->rows <= 0)
+        return err;
+    return launch(d, "rmsnorm", type ? rms_kernel<bf16> : rms_kernel<float>, dim3((unsigned)a->rows), THREADS, shared, *a);
+}
+
+int prxi_cu_rms_silu_run(void *dev, int type, const prxi_cu_rms_silu *a)
+{
+    const dim3 grid((unsigned)ceil_div(a->rows, WARPS));
+    if (a->rows <= 0)
+        return PRX_OK;
+    return launch(as_device(dev), "rms_silu", type ? rms_silu_kernel<bf16> : rms_silu_kernel<float>, grid, THREADS, 0, *a);
+}

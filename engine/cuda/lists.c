@@ -1,0 +1,150 @@
+/* Block lists for the device: tiles of queries, and copies of the tables. Static lists (prxi_block_list.id) are copied once. */
+#include <limits.h>
+#include <string.h>
+
+#include "cuda.h"
+
+enum { KEPT = 8 };
+
+typedef struct entry {
+    uint64_t id;                            /* 0: free */
+    const prxi_block_list *list;
+    int64_t q_len, kv_len;
+    int heads, n_tiles;
+    void *memory;
+    size_t at[6];
+} entry;
+
+struct prxi_cuda_lists {
+    entry kept[KEPT], dense[KEPT], passing; /* of static lists; of dense calls, by size; of the last list that was neither */
+    int next, next_dense;
+};
+
+int prxi_cuda_tiles(const prxi_block_list *b, int heads, prxi_cu_tile *tiles)
+{
+    int n = 0;
+    for (int h = 0; h < (b->per_head ? heads : 1); h++) {
+        const int32_t *start = b->q_start + (b->per_head ? (size_t)h * (size_t)(b->nq + 1) : 0);
+        for (int q = 0; q < b->nq; q++)
+            for (int32_t first = start[q]; first < start[q + 1]; first += PRXI_CU_TILE_ROWS, n++)
+                if (tiles) {
+                    const int32_t left = start[q + 1] - first;
+                    tiles[n] = (prxi_cu_tile) { b->per_head ? h : -1, q, first, left < PRXI_CU_TILE_ROWS ? left : PRXI_CU_TILE_ROWS };
+                }
+    }
+    return n;
+}
+
+typedef struct part {
+    const void *from;
+    size_t bytes;
+} part;
+
+/* One block of device memory with all the tables: k_start, cols, row_ptr, q_perm, k_perm, tiles. */
+static int upload(prxi_cuda *cuda, prxi_ctx *c, entry *e, const prxi_attn_args *args, const prxi_block_list *b)
+{
+    const size_t tables = b->per_head ? (size_t)args->heads : 1, heads = (size_t)args->heads;
+    const int64_t last = b->row_ptr[tables * (size_t)(b->nq + 1) - 1];
+    e->n_tiles = prxi_cuda_tiles(b, args->heads, NULL);
+    const size_t tile_bytes = (size_t)e->n_tiles * sizeof(prxi_cu_tile);
+    prxi_cu_tile *tiles = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, tile_bytes ? tile_bytes : 1);
+    if (!tiles)
+        return prxi_fail_nomem(c, "block list", tile_bytes);
+    prxi_cuda_tiles(b, args->heads, tiles);
+    const part parts[6] = {
+        { b->k_start, tables * (size_t)(b->nk + 1) * sizeof(int32_t) },
+        { b->cols, (size_t)last * sizeof(int32_t) },
+        { b->row_ptr, tables * (size_t)(b->nq + 1) * sizeof(int64_t) },
+        { b->q_perm, b->q_perm ? heads * (size_t)args->q_len * sizeof(int32_t) : 0 },
+        { b->k_perm, b->k_perm ? heads * (size_t)args->kv_len * sizeof(int32_t) : 0 },
+        { tiles, tile_bytes },
+    };
+    size_t total = 0;
+    for (int i = 0; i < 6; i++) {
+        e->at[i] = total;
+        total += prxi_carve_size(parts[i].bytes);
+    }
+    e->memory = prxi_device_alloc(c, &cuda->device, PRXI_MEM_CACHE, total ? total : 1);
+    int err = e->memory ? PRX_OK : prxi_fail_nomem(c, "block list on the device", total);
+    for (int i = 0; i < 6 && err == PRX_OK; i++)
+        if (parts[i].bytes)
+            err = prxi_device_put(c, &cuda->device, (unsigned char *)e->memory + e->at[i], parts[i].from, parts[i].bytes);
+    prxi_free(c->mem, tiles);
+    return err;
+}
+
+static void drop(prxi_cuda *cuda, prxi_ctx *c, entry *e)
+{
+    prxi_device_free(c, &cuda->device, e->memory);
+    *e = (entry) { .id = 0 };
+}
+
+static int fits(const entry *e, uint64_t id, const prxi_attn_args *args, const prxi_block_list *b)
+{
+    return e->memory && e->id == id && e->list == b && e->heads == args->heads && e->q_len == args->q_len && e->kv_len == args->kv_len;
+}
+
+/* The entry to use; one that has no memory yet must be filled. */
+static entry *choose(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args, const prxi_block_list *b, uint64_t id, int dense)
+{
+    struct prxi_cuda_lists *l = cuda->lists;
+    entry *set = dense ? l->dense : l->kept;
+    for (int i = 0; i < KEPT && id; i++)
+        if (fits(&set[i], id, args, dense ? NULL : b))
+            return &set[i];
+    int *next = dense ? &l->next_dense : &l->next;
+    entry *e = id ? &set[*next] : &l->passing;
+    if (id)
+        *next = (*next + 1) % KEPT;
+    drop(cuda, c, e);                       /* waits for kernels that still read it */
+    *e = (entry) { id, dense ? NULL : b, args->q_len, args->kv_len, args->heads, 0, NULL, { 0 } };
+    return e;
+}
+
+int prxi_cuda_put_list(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args, const prxi_block_list *b, prxi_cu_attn *a)
+{
+    if (args->q_len > INT32_MAX - PRXI_CU_TILE_ROWS || args->kv_len > INT32_MAX - 3 * PRXI_CU_TILE_ROWS)
+        return prxi_fail(c, PRX_ENOTSUP, "attention: more tokens than 32 bits count");
+    const int32_t q_start[2] = { 0, (int32_t)args->q_len }, k_start[2] = { 0, (int32_t)args->kv_len }, cols[1] = { 0 };
+    const int64_t row_ptr[2] = { 0, 1 };
+    const prxi_block_list all = { .nq = 1, .nk = 1, .q_start = q_start, .k_start = k_start, .row_ptr = row_ptr, .cols = cols };
+    const prxi_block_list *list = b ? b : &all;
+    entry *e = choose(cuda, c, args, list, b ? b->id : 1, !b);
+    const int err = e->memory ? PRX_OK : upload(cuda, c, e, args, list);
+    if (err < 0) {
+        drop(cuda, c, e);
+        return err;
+    }
+    const unsigned char *base = e->memory;
+    a->per_head = list->per_head;
+    a->nq = list->nq;
+    a->nk = list->nk;
+    a->n_tiles = e->n_tiles;
+    a->k_start = (const int32_t *)(const void *)(base + e->at[0]);
+    a->cols = (const int32_t *)(const void *)(base + e->at[1]);
+    a->row_ptr = (const int64_t *)(const void *)(base + e->at[2]);
+    a->q_perm = list->q_perm ? (const int32_t *)(const void *)(base + e->at[3]) : NULL;
+    a->k_perm = list->k_perm ? (const int32_t *)(const void *)(base + e->at[4]) : NULL;
+    a->tiles = (const prxi_cu_tile *)(const void *)(base + e->at[5]);
+    return PRX_OK;
+}
+
+int prxi_cuda_open_lists(prxi_cuda *cuda, prxi_ctx *c)
+{
+    cuda->lists = prxi_calloc(c->mem, PRXI_MEM_MISC, 1, sizeof *cuda->lists);
+    return cuda->lists ? PRX_OK : PRX_ENOMEM;
+}
+
+void prxi_cuda_drop_lists(prxi_cuda *cuda, prxi_ctx *c)
+{
+    struct prxi_cuda_lists *l = cuda->lists;
+    if (!l)
+        return;
+    for (int i = 0; i < KEPT; i++) {
+        drop(cuda, c, &l->kept[i]);
+        drop(cuda, c, &l->dense[i]);
+    }
+    drop(cuda, c, &l->passing);
+    prxi_free(c->mem, l);
+    cuda->lists = NULL;
+}

@@ -1,0 +1,204 @@
+/* Finding and opening the CUDA module. */
+#define _GNU_SOURCE                         /* dladdr */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda.h"
+
+/* libpraxino_cuda.so beside the file that holds this function. */
+static int beside(char *out, size_t n)
+{
+    Dl_info where;
+    if (!dladdr((void *)(uintptr_t)prxi_cuda_load, &where) || !where.dli_fname)
+        return 0;
+    const char *slash = strrchr(where.dli_fname, '/');
+    const int dir = slash ? (int)(slash - where.dli_fname) : 1;
+    return snprintf(out, n, "%.*s/libpraxino_cuda.so", dir, slash ? where.dli_fname : ".") < (int)n;
+}
+
+static int missing(prxi_ctx *c, const char *why)
+{
+    return c ? prxi_fail(c, PRX_ENOTSUP, "device cuda: %s; --device cpu is available", why) : PRX_ENOTSUP;
+}
+
+static int missing_file(prxi_ctx *c, const char *path, const char *why)
+{
+    char text[600];
+    snprintf(text, sizeof text, "the CUDA module cannot be loaded: %.480s", why ? why : path);
+    return missing(c, text);
+}
+
+static int check_module(prxi_ctx *c, const prxi_cuda_module *m)
+{
+    if (m->abi != PRXI_CUDA_ABI || m->size != sizeof *m)
+        return missing(c, "the CUDA module belongs to another version of this library");
+    return PRX_OK;
+}
+
+int prxi_cuda_load(prxi_ctx *c, const prxi_cuda_module **module, void **library)
+{
+    char path[4096];
+    const char *set = getenv("PRAXINO_CUDA_MODULE");
+    *module = NULL;
+    *library = NULL;
+    if (set && *set)
+        snprintf(path, sizeof path, "%s", set);
+    else if (!beside(path, sizeof path))
+        return missing(c, "the CUDA module cannot be found");
+    FILE *f = fopen(path, "rb");
+    if (!f) {
+        char text[600];
+        snprintf(text, sizeof text, "this build has no CUDA module (%.400s is not there; cmake -DPRX_CUDA=ON makes it)", path);
+        return missing(c, text);
+    }
+    fclose(f);
+    *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!*library)
+        return missing_file(c, path, dlerror());
+    const prxi_cuda_module *(*table)(void) = NULL;
+    void *entry = dlsym(*library, PRXI_CUDA_ENTRY);
+    memcpy(&table, &entry, sizeof table);
+    const int err = table ? check_module(c, table()) : missing_file(c, path, "it is not a module of praxino");
+    if (err == PRX_OK) {
+        *module = table();
+    } else {
+        prxi_cuda_unload(*library);
+        *library = NULL;
+    }
+    return err;
+}
+
+void prxi_cuda_unload(void *library)
+{
+    if (library)
+        dlclose(library);
+}
+
+/* ---- a device of the engine ---- */
+
+static prxi_cuda *of(prxi_device *d)
+{
+    return (prxi_cuda *)d;
+}
+
+/* Jobs of an engine share the device: its calls and the tables beside it are taken in turn. Recursive, as an op may move memory. */
+static int unlock(prxi_device *d, int result)
+{
+    pthread_mutex_unlock(&of(d)->lock);
+    return result;
+}
+
+static void *device_alloc(prxi_device *d, size_t bytes)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    void *p = of(d)->module->alloc(of(d)->dev, bytes);
+    unlock(d, 0);
+    return p;
+}
+
+static void device_release(prxi_device *d, void *p)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    of(d)->module->release(of(d)->dev, p);
+    unlock(d, 0);
+}
+
+static int device_put(prxi_device *d, void *to, const void *host, size_t bytes)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    return unlock(d, of(d)->module->put(of(d)->dev, to, host, bytes));
+}
+
+static int device_get(prxi_device *d, void *host, const void *from, size_t bytes)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    return unlock(d, of(d)->module->get(of(d)->dev, host, from, bytes));
+}
+
+static int device_copy(prxi_device *d, void *to, const void *from, size_t bytes)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    return unlock(d, of(d)->module->copy(of(d)->dev, to, from, bytes));
+}
+
+static int device_linear(prxi_device *d, const prxi_device_linear *a)
+{
+    const prxi_cu_gemm g = { a->m, a->n, a->k, a->compute, a->out, a->epilogue, a->x, a->w, a->bias, a->ldx, a->ldy, a->y };
+    pthread_mutex_lock(&of(d)->lock);
+    return unlock(d, of(d)->module->gemm(of(d)->dev, &g));
+}
+
+static const char *device_error(prxi_device *d)
+{
+    return of(d)->module->last_error(of(d)->dev);
+}
+
+static void open_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t a;
+    pthread_mutexattr_init(&a);
+    pthread_mutexattr_settype(&a, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(lock, &a);
+    pthread_mutexattr_destroy(&a);
+}
+
+int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *module, void *library)
+{
+    *out = NULL;
+    prxi_cuda *cuda = prxi_calloc(c->mem, PRXI_MEM_MISC, 1, sizeof *cuda);
+    void *dev = cuda ? prxi_calloc(c->mem, PRXI_MEM_MISC, 1, module->device_bytes) : NULL;
+    if (!dev || prxi_cuda_open_lists(cuda, c) < 0) {
+        prxi_free(c->mem, dev);
+        prxi_free(c->mem, cuda);
+        prxi_cuda_unload(library);
+        return prxi_fail_nomem(c, "device", module->device_bytes);
+    }
+    cuda->device = (prxi_device) { "cuda", device_alloc, device_release, device_put, device_get, device_copy, device_linear,
+                                   device_error };
+    cuda->module = module;
+    cuda->library = library;
+    cuda->dev = dev;
+    const char *wait = getenv("PRAXINO_CUDA_SYNC");
+    cuda->wait = wait && strcmp(wait, "1") == 0;
+    open_lock(&cuda->lock);
+    int err = module->probe(&cuda->info);
+    if (err < 0)
+        missing(c, cuda->info.why);
+    else if ((err = module->open(dev)) < 0)
+        missing(c, module->last_error(dev));
+    if (err < 0) {
+        pthread_mutex_destroy(&cuda->lock);
+        prxi_free(c->mem, cuda->lists);
+        prxi_free(c->mem, dev);
+        prxi_free(c->mem, cuda);
+        prxi_cuda_unload(library);
+        return PRX_ENOTSUP;
+    }
+    *out = cuda;
+    return PRX_OK;
+}
+
+int prxi_cuda_open(prxi_ctx *c, prxi_cuda **out)
+{
+    const prxi_cuda_module *module;
+    void *library;
+    *out = NULL;
+    const int err = prxi_cuda_load(c, &module, &library);
+    return err < 0 ? err : prxi_cuda_open_module(c, out, module, library);
+}
+
+void prxi_cuda_close(prxi_ctx *c, prxi_cuda **p)
+{
+    prxi_cuda *cuda = *p;
+    *p = NULL;
+    if (!cuda)
+        return;
+    prxi_cuda_drop_lists(cuda, c);
+    cuda->module->close(cuda->dev);
+    prxi_cuda_unload(cuda->library);
+    pthread_mutex_destroy(&cuda->lock);
+    prxi_free(c->mem, cuda->dev);
+    prxi_free(c->mem, cuda);
+}

@@ -1,0 +1,251 @@
+/* The op tables of the CUDA device: each slot hands its arguments to the module. */
+#include "cuda.h"
+
+/* The device behind a stream, taken until done(); NULL after an error. */
+static prxi_cuda *ready(prxi_stream *s)
+{
+    prxi_cuda *u = (prxi_cuda *)s->device;
+    if (prxi_stream_error(s))
+        return NULL;
+    pthread_mutex_lock(&u->lock);
+    return u;
+}
+
+static void done(prxi_stream *s, int err)
+{
+    prxi_cuda *u = (prxi_cuda *)s->device;
+    if (err == PRX_OK && u->wait)
+        err = u->module->sync(u->dev);
+    if (err < 0)
+        prxi_stream_fail(s, err, s->device->name, s->device->error(s->device));
+    pthread_mutex_unlock(&u->lock);
+}
+
+/* ---- norms ---- */
+
+static void layernorm(prxi_stream *s, const prxi_ln_args *a, prxi_dtype t)
+{
+    prxi_cuda *u = ready(s);
+    const prxi_cu_ln x = { a->rows, a->dim, a->x, a->o, a->gate, a->mul, a->add, a->eps, a->out };
+    if (u)
+        done(s, u->module->layernorm(u->dev, t, &x));
+}
+
+static void layernorm_f32(prxi_stream *s, const prxi_ln_args *a)
+{
+    layernorm(s, a, PRXI_F32);
+}
+
+static void layernorm_bf16(prxi_stream *s, const prxi_ln_args *a)
+{
+    layernorm(s, a, PRXI_BF16);
+}
+
+static void rmsnorm(prxi_stream *s, const prxi_rms_args *a, prxi_dtype t)
+{
+    prxi_cuda *u = ready(s);
+    const prxi_cu_rms x = { a->rows, a->dim, a->x, a->ldx, a->weight, a->eps, a->rope, a->rope_rows, a->head_dim, a->out, a->ldo };
+    if (u)
+        done(s, u->module->rmsnorm(u->dev, t, &x));
+}
+
+static void rmsnorm_f32(prxi_stream *s, const prxi_rms_args *a)
+{
+    rmsnorm(s, a, PRXI_F32);
+}
+
+static void rmsnorm_bf16(prxi_stream *s, const prxi_rms_args *a)
+{
+    rmsnorm(s, a, PRXI_BF16);
+}
+
+/* ---- elementwise ---- */
+
+static void binary(prxi_stream *s, prxi_dtype t, prxi_cu_binary op, int64_t n, const void *a, const void *b, void *y)
+{
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->binary(u->dev, t, op, n, a, b, y));
+}
+
+#define BINARY(name, type, op)                                                                          \
+    static void name(prxi_stream *s, int64_t n, const void *a, const void *b, void *y)                  \
+    {                                                                                                   \
+        binary(s, type, op, n, a, b, y);                                                                \
+    }
+BINARY(gelu_mul_f32, PRXI_F32, PRXI_CU_GELU_MUL)
+BINARY(gelu_mul_bf16, PRXI_BF16, PRXI_CU_GELU_MUL)
+BINARY(add_f32, PRXI_F32, PRXI_CU_ADD)
+BINARY(add_bf16, PRXI_BF16, PRXI_CU_ADD)
+BINARY(sub_f32, PRXI_F32, PRXI_CU_SUB)
+BINARY(sub_bf16, PRXI_BF16, PRXI_CU_SUB)
+
+static void silu_f32(prxi_stream *s, int64_t n, const void *x, void *y)
+{
+    binary(s, PRXI_F32, PRXI_CU_SILU, n, x, NULL, y);
+}
+
+static void silu_bf16(prxi_stream *s, int64_t n, const void *x, void *y)
+{
+    binary(s, PRXI_BF16, PRXI_CU_SILU, n, x, NULL, y);
+}
+
+static void convert(prxi_stream *s, prxi_cu_convert op, int64_t n, const void *x, void *y)
+{
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->convert(u->dev, op, n, x, y));
+}
+
+static void f32_to_bf16(prxi_stream *s, int64_t n, const float *x, prxi_bf16 *y)
+{
+    convert(s, PRXI_CU_F32_TO_BF16, n, x, y);
+}
+
+static void bf16_to_f32(prxi_stream *s, int64_t n, const prxi_bf16 *x, float *y)
+{
+    convert(s, PRXI_CU_BF16_TO_F32, n, x, y);
+}
+
+static void f16_to_f32(prxi_stream *s, int64_t n, const uint16_t *x, float *y)
+{
+    convert(s, PRXI_CU_F16_TO_F32, n, x, y);
+}
+
+static void softmax(prxi_stream *s, int64_t rows, int64_t n, float *x, int64_t ld)
+{
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->softmax(u->dev, rows, n, x, ld));
+}
+
+/* ---- the outside of the DiT ---- */
+
+static prxi_cu_patch patch_of(const prxi_patch_args *a)
+{
+    return (prxi_cu_patch) { a->channels, a->frames, a->height, a->width, { a->patch[0], a->patch[1], a->patch[2] }, a->in, a->out };
+}
+
+static void patchify(prxi_stream *s, const prxi_patch_args *a, prxi_dtype t)
+{
+    prxi_cuda *u = ready(s);
+    const prxi_cu_patch x = patch_of(a);
+    if (u)
+        done(s, u->module->patchify(u->dev, t, &x));
+}
+
+static void patchify_f32(prxi_stream *s, const prxi_patch_args *a)
+{
+    patchify(s, a, PRXI_F32);
+}
+
+static void patchify_bf16(prxi_stream *s, const prxi_patch_args *a)
+{
+    patchify(s, a, PRXI_BF16);
+}
+
+static void unpatchify(prxi_stream *s, const prxi_patch_args *a)
+{
+    prxi_cuda *u = ready(s);
+    const prxi_cu_patch x = patch_of(a);
+    if (u)
+        done(s, u->module->unpatchify(u->dev, &x));
+}
+
+static void modulate(prxi_stream *s, const prxi_modulate_args *a)
+{
+    prxi_cuda *u = ready(s);
+    const prxi_cu_modulate x = { a->rows, a->dim, a->period, a->table, a->vec, a->ones, a->out };
+    if (u)
+        done(s, u->module->modulate(u->dev, &x));
+}
+
+/* ---- attention ---- */
+
+static void attention(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b, prxi_dtype t)
+{
+    prxi_cu_attn x = { a->heads, a->head_dim, a->q_len, a->kv_len, a->q, a->k, a->v, a->o, a->ldq, a->ldk, a->ldv, a->ldo,
+                       a->scale, a->tail_bias, a->lse, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL };
+    prxi_cuda *u = a->heads > 0 && a->q_len > 0 ? ready(s) : NULL;
+    if (!u)
+        return;
+    const int err = prxi_cuda_put_list(u, s->ctx, a, b, &x);
+    if (err < 0)
+        prxi_stream_fail(s, err, "attention", "the block list could not be brought to the device");
+    done(s, err < 0 ? PRX_OK : u->module->attention(u->dev, t, &x));
+}
+
+static void dense_f32(prxi_stream *s, const prxi_attn_args *a)
+{
+    attention(s, a, NULL, PRXI_F32);
+}
+
+static void dense_bf16(prxi_stream *s, const prxi_attn_args *a)
+{
+    attention(s, a, NULL, PRXI_BF16);
+}
+
+static void blocks_f32(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b)
+{
+    attention(s, a, b, PRXI_F32);
+}
+
+static void blocks_bf16(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b)
+{
+    attention(s, a, b, PRXI_BF16);
+}
+
+static prxi_cu_nearest nearest_of(const prxi_nearest_args *a)
+{
+    return (prxi_cu_nearest) { a->heads, a->head_dim, a->k, a->n, a->ldx, a->x, a->centroids, a->labels, a->products, a->sums,
+                               a->counts };
+}
+
+static void nearest(prxi_stream *s, const prxi_nearest_args *a, prxi_dtype t)
+{
+    prxi_cuda *u = ready(s);
+    const prxi_cu_nearest x = nearest_of(a);
+    if (u)
+        done(s, u->module->nearest(u->dev, t, &x));
+}
+
+static void nearest_f32(prxi_stream *s, const prxi_nearest_args *a)
+{
+    nearest(s, a, PRXI_F32);
+}
+
+static void nearest_bf16(prxi_stream *s, const prxi_nearest_args *a)
+{
+    nearest(s, a, PRXI_BF16);
+}
+
+static void gather(prxi_stream *s, const prxi_nearest_args *a, prxi_dtype t)
+{
+    prxi_cuda *u = ready(s);
+    const prxi_cu_nearest x = nearest_of(a);
+    if (u)
+        done(s, u->module->gather(u->dev, t, &x));
+}
+
+static void gather_f32(prxi_stream *s, const prxi_nearest_args *a)
+{
+    gather(s, a, PRXI_F32);
+}
+
+static void gather_bf16(prxi_stream *s, const prxi_nearest_args *a)
+{
+    gather(s, a, PRXI_BF16);
+}
+
+void prxi_cuda_kernels(prxi_kernels *k, prxi_cuda *cuda)
+{
+    *k = (prxi_kernels) {
+        .device = &cuda->device,
+        .norm = { { layernorm_f32, layernorm_bf16 }, { rmsnorm_f32, rmsnorm_bf16 } },
+        .act = { { gelu_mul_f32, gelu_mul_bf16 }, { silu_f32, silu_bf16 }, { add_f32, add_bf16 }, { sub_f32, sub_bf16 },
+                 f32_to_bf16, bf16_to_f32, f16_to_f32, softmax },
+        .attn = { { dense_f32, dense_bf16 }, { blocks_f32, blocks_bf16 }, { nearest_f32, nearest_bf16 },
+                  { gather_f32, gather_bf16 } },
+        .outer = { { patchify_f32, patchify_bf16 }, unpatchify, modulate },
+    };
+}

@@ -1,0 +1,40 @@
+#!/bin/sh
+# --device cuda: what is missing is said (exit 4); with the emulated device the transformer runs on it, and what does not is refused.
+. "$PRX_SOURCE/tests/cli/lib.sh"
+emulation=$PRX_BINARY/tests/libpraxino_cuda_emu.so
+
+# shellcheck disable=SC2086
+render() { "$PRAXINO" render "a red ball" $quick "$@"; }
+
+PRAXINO_CUDA_MODULE=$tmp/none.so
+export PRAXINO_CUDA_MODULE
+expect 4 "no module" "$PRAXINO" doctor --device cuda
+says "no CUDA module" "no module"
+expect 4 "no module" render --device cuda -o "$tmp/a.y4m"
+absent "$tmp/a.y4m"
+expect 0 "doctor without a module" "$PRAXINO" doctor
+check "doctor says why" grep -q "no CUDA module" "$tmp/out"
+echo "not a library" >"$tmp/text.so"
+expect 4 "not a library" env PRAXINO_CUDA_MODULE="$tmp/text.so" "$PRAXINO" doctor --device cuda
+says "cannot be loaded" "not a library"
+expect 0 "the CPU needs no module" render --device cpu -o "$tmp/cpu.y4m" --dtype f32
+
+[ -f "$emulation" ] || finish
+PRAXINO_CUDA_MODULE=$emulation
+expect 0 "doctor" "$PRAXINO" doctor --device cuda
+check "doctor names the device" grep -q "emulation on the host" "$tmp/out"
+check "doctor lists kernels" grep -q "attn .*not yet run on hardware" "$tmp/out"
+expect 0 "render" render --device cuda -o "$tmp/cuda.y4m" --dtype f32 --stats "$tmp/stats.json"
+check "stats say where" grep -q '"transformer":[[:space:]]*"cuda"' "$tmp/stats.json"
+check "the same picture" "$PRAXINO" compare "$tmp/cpu.y4m" "$tmp/cuda.y4m" --json "$tmp/compare.json"
+psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
+check "PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 50) }'
+expect 0 "render in bf16" render --device cuda -o "$tmp/bf16.y4m"
+expect 4 "svg2" render --device cuda -o "$tmp/b.y4m" --attention svg2
+says "svg2" "svg2"
+expect 4 "a cache inside the network" render --device cuda -o "$tmp/b.y4m" --cache dbcache
+says "dbcache" "dbcache"
+expect 4 "a dump of a layer" render --device cuda -o "$tmp/b.y4m" --dump "$tmp/d.safetensors" --set dump_layer=0
+expect 4 "bench" "$PRAXINO" bench norm --device cuda
+absent "$tmp/b.y4m" "$tmp/d.safetensors"
+finish

@@ -1,0 +1,39 @@
+# The CUDA kernels compiled for the host, and their tests: no toolkit needed.
+file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/engine/cuda/dev/*.cu)
+list(FILTER kernels EXCLUDE REGEX "/(device|gemm_lt)\\.cu$")
+set(emulation ${kernels} cuda/emu_device.cu)
+set_source_files_properties(${emulation} PROPERTIES LANGUAGE CXX)
+add_library(cuda_emu OBJECT ${emulation} cuda/emu.cpp ${PRX_CUDA_ROWS})
+set_source_files_properties(${PRX_CUDA_ROWS} PROPERTIES GENERATED TRUE)
+add_dependencies(cuda_emu praxino_cuda_rows)
+target_include_directories(cuda_emu PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
+target_compile_definitions(cuda_emu PRIVATE "PRXI_CUDA_EMU=\"tests/cuda/emu.h\"")
+target_compile_options(cuda_emu PRIVATE -O2 -xc++)
+
+# The same as a module, for the command.
+add_library(praxino_cuda_emu MODULE $<TARGET_OBJECTS:cuda_emu>)
+set_target_properties(praxino_cuda_emu PROPERTIES LINKER_LANGUAGE CXX)
+
+function(prx_cuda_test name source)
+    add_executable(cuda_${name} ${source} $<TARGET_OBJECTS:cuda_emu>)
+    target_include_directories(cuda_${name} PRIVATE ${PROJECT_SOURCE_DIR})
+    target_compile_definitions(cuda_${name} PRIVATE PRXI_KCHECK_CUDA PRX_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                               PRX_VECTORS_DIR="${PRX_VECTORS}")
+    target_link_libraries(cuda_${name} PRIVATE praxino_static)
+    set_target_properties(cuda_${name} PROPERTIES LINKER_LANGUAGE CXX)
+    add_test(NAME cuda/${name} COMMAND cuda_${name} ${ARGN})
+    set_tests_properties(cuda/${name} PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT} SKIP_RETURN_CODE 77
+                         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+endfunction()
+
+foreach(name norm act attention)
+    prx_cuda_test(${name} kcheck/${name}.c)
+endforeach()
+prx_cuda_test(ops cuda/ops.c)
+prx_cuda_test(mutants cuda/mutants.c)
+prx_cuda_test(dit golden/dit.c)
+target_sources(cuda_dit PRIVATE golden/common.c)
+
+add_test(NAME cuda/mutated_sources COMMAND sh cuda/mutants.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+set_tests_properties(cuda/mutated_sources PROPERTIES LABELS cuda TIMEOUT ${PRX_TIMEOUT} ENVIRONMENT
+    "PRX_SOURCE=${PROJECT_SOURCE_DIR};PRX_BINARY=${PROJECT_BINARY_DIR};CXX=${CMAKE_CXX_COMPILER};CASES=$<TARGET_FILE:cuda_mutants>;EMU_OBJECTS=$<JOIN:$<TARGET_OBJECTS:cuda_emu>, >")

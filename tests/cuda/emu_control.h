@@ -1,0 +1,23 @@
+/* What a test tells the emulation. Plain C. */
+#ifndef PRXI_TESTS_CUDA_EMU_CONTROL_H
+#define PRXI_TESTS_CUDA_EMU_CONTROL_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Order of blocks and warps, moments of copies. */
+void emu_seed(uint64_t seed);
+/* Places where threads wait that have been reached so far, by number. Line -N: a cp_async_wait<N>. */
+int  emu_sites(void);
+const char *emu_site_name(int id, int *line);
+/* The waits of this place are left out; -1: none is. */
+void emu_leave_out(int id);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

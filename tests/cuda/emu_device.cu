@@ -1,0 +1,90 @@
+/* The device of the emulation: memory is the host's, everything happens at once. What is handed out begins as NaN. */
+#include "engine/cuda/dev/device.cuh"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "emu_control.h"
+
+size_t prxi_cu_device_bytes(void)
+{
+    return sizeof(device);
+}
+
+int prxi_cu_probe(prxi_cu_info *info)
+{
+    memset(info, 0, sizeof *info);
+    snprintf(info->name, sizeof info->name, "emulation on the host");
+    snprintf(info->archs, sizeof info->archs, "none");
+    info->devices = 1;
+    info->major = 8;
+    info->emulated = 1;
+    info->multiprocessors = 1;
+    info->memory = info->memory_free = (size_t)4 << 30;
+    return PRX_OK;
+}
+
+int prxi_cu_open(void *dev)
+{
+    as_device(dev)->shared_max = 99 * 1024;        /* of sm_86, the least */
+    emu_seed(1);
+    return PRX_OK;
+}
+
+void prxi_cu_close(void *dev)
+{
+    (void)dev;
+}
+
+void *prxi_cu_alloc(void *dev, size_t bytes)
+{
+    (void)dev;
+    void *p = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (p)
+        memset(p, 0xff, bytes);
+    return p;
+}
+
+void *prxi_cu_alloc_shared(void *dev, size_t bytes)
+{
+    return prxi_cu_alloc(dev, bytes);
+}
+
+void prxi_cu_release(void *dev, void *p)
+{
+    (void)dev;
+    free(p);
+}
+
+int prxi_cu_put(void *dev, void *to, const void *host, size_t bytes)
+{
+    (void)dev;
+    memcpy(to, host, bytes);
+    return PRX_OK;
+}
+
+int prxi_cu_get(void *dev, void *host, const void *from, size_t bytes)
+{
+    (void)dev;
+    memcpy(host, from, bytes);
+    return PRX_OK;
+}
+
+int prxi_cu_copy(void *dev, void *to, const void *from, size_t bytes)
+{
+    (void)dev;
+    memcpy(to, from, bytes);
+    return PRX_OK;
+}
+
+int prxi_cu_sync(void *dev)
+{
+    (void)dev;
+    return PRX_OK;
+}
+
+/* There is no cuBLASLt on the host: the plain kernel stands in for it, and says so nowhere but here and in docs/CUDA.md. */
+int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a)
+{
+    return prxi_cu_gemm_simple(dev, a);
+}

@@ -1,0 +1,184 @@
+/* Faults that the emulation must find. Every place where a kernel waits is left out in turn (a barrier, a wait for copies): some case has
+ * to go wrong within 16 orders of warps. `--cases` only runs the cases: exit code 1 when one goes wrong; mutants.sh does that with kernels
+ * whose source was changed. */
+#define _POSIX_C_SOURCE 200809L
+#include "tests/test.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/cuda/under_test.h"
+#include "tests/random.h"
+
+enum { SEEDS = 16 };
+
+static test_random rng;
+
+static const prxi_cuda_module *module(void)
+{
+    return cuda_under_test()->module;
+}
+
+static void *dev(void)
+{
+    return cuda_under_test()->dev;
+}
+
+static void *values(int type, size_t n)
+{
+    void *p = calloc(n + 1, 4);
+    for (size_t i = 0; p && i < n; i++)
+        prxi_store(p, (prxi_dtype)type, i, (float)random_normal(&rng));
+    return p;
+}
+
+static int near(double got, double want, double tol)
+{
+    return fabs(got - want) <= tol;         /* false for NaN */
+}
+
+/* Rows that are a few warps long and not whole ones. */
+static int norms(void)
+{
+    enum { ROWS = 3, DIM = 131 };
+    float *x = values(0, ROWS * DIM), *w = values(0, DIM), *out = values(0, ROWS * DIM);
+    const prxi_cu_ln ln = { ROWS, DIM, x, NULL, NULL, w, NULL, 1e-6f, out };
+    const prxi_cu_rms rms = { ROWS, DIM, x, DIM, w, 1e-6f, NULL, 0, 0, out, DIM };
+    int good = 1;
+    for (int kind = 0; kind < 2; kind++) {
+        good &= (kind ? module()->rmsnorm(dev(), 0, &rms) : module()->layernorm(dev(), 0, &ln)) == PRX_OK;
+        for (int r = 0; r < ROWS; r++) {
+            double mean = 0, var = 0;
+            for (int i = 0; i < DIM; i++)
+                mean += kind ? 0 : x[r * DIM + i] / (double)DIM;
+            for (int i = 0; i < DIM; i++)
+                var += pow(x[r * DIM + i] - mean, 2) / DIM;
+            for (int i = 0; i < DIM; i++)
+                good &= near(out[r * DIM + i], (x[r * DIM + i] - mean) / sqrt(var + 1e-6) * w[i], 1e-4);
+        }
+    }
+    free(x), free(w), free(out);
+    return good;
+}
+
+static int linear(void)
+{
+    enum { M = 37, N = 40, K = 75 };
+    float *x = values(0, M * K), *w = values(0, N * K), *b = values(0, N), *y = values(0, M * N);
+    const prxi_cu_gemm a = { M, N, K, 0, 0, 0, x, w, b, K, N, y };
+    int good = module()->gemm_simple(dev(), &a) == PRX_OK;
+    for (int i = 0; i < M * N; i++) {
+        double sum = b[i % N];
+        for (int k = 0; k < K; k++)
+            sum += (double)x[i / N * K + k] * w[i % N * K + k];
+        good &= near(y[i], sum, 1e-3);
+    }
+    free(x), free(w), free(b), free(y);
+    return good;
+}
+
+static int drift(void)
+{
+    enum { ROWS = 5, DIM = 300 };
+    float *x = values(0, ROWS * DIM), *probe = values(0, ROWS * DIM);
+    double *moved = calloc(2 * ROWS, sizeof *moved), *total = calloc(2, sizeof *total), sums[2] = { 0, 0 };
+    const prxi_cu_drift a = { 0, 0, 1, 0, ROWS, DIM, x, NULL, probe, 0, moved, total };
+    int good = module()->drift(dev(), &a) == PRX_OK;
+    for (int i = 0; i < ROWS * DIM; i++) {
+        sums[0] += fabs((double)probe[i] - x[i]);
+        sums[1] += fabs((double)probe[i]);
+    }
+    good &= near(total[0], sums[0], 1e-9) && near(total[1], sums[1], 1e-9);
+    free(x), free(probe), free(moved), free(total);
+    return good;
+}
+
+/* Two query blocks over ragged, permuted key blocks: four tiles of keys, the last one partial; the last key counts thrice. */
+static int attention(int type, int d)
+{
+    enum { Q = 70, KEYS = 230 };
+    const int32_t q_start[3] = { 0, 50, Q }, k_start[4] = { 0, 90, 91, KEYS }, cols[5] = { 0, 1, 2, 0, 2 };
+    const int64_t row_ptr[3] = { 0, 3, 5 };
+    int32_t *perm = calloc(KEYS, sizeof *perm);
+    for (int i = 0; i < KEYS; i++)
+        perm[i] = (i * 37 + 11) % KEYS;
+    const prxi_block_list list = { 0, 2, 3, q_start, k_start, row_ptr, cols, NULL, perm, 0 };
+    void *q = values(type, (size_t)(Q * d)), *k = values(type, (size_t)(KEYS * d)), *v = values(type, (size_t)(KEYS * d));
+    void *o = values(type, (size_t)(Q * d));
+    prxi_mem mem;
+    prxi_ctx ctx = { .mem = &mem };
+    prxi_stream s;
+    prxi_mem_init(&mem, NULL);
+    prxi_stream_init(&s, &ctx, 1);
+    s.device = cuda_device();
+    const float scale = 1 / sqrtf((float)d), tail = logf(3);
+    const prxi_attn_args a = { 1, d, Q, KEYS, q, k, v, o, d, d, d, d, scale, tail, NULL };
+    prxi_attn_ops ops;
+    cuda_tables(NULL, NULL, &ops);
+    ops.blocks[type](&s, &a, &list);
+    int good = prxi_stream_error(&s) == PRX_OK;
+    for (int i = 0; i < Q && good; i++) {
+        double sum = 0, out[128] = { 0 };
+        for (int64_t c = row_ptr[i >= 50]; c < row_ptr[(i >= 50) + 1]; c++)
+            for (int p = k_start[cols[c]]; p < k_start[cols[c] + 1]; p++) {
+                double dot = 0;
+                for (int e = 0; e < d; e++)
+                    dot += (double)prxi_load(q, (prxi_dtype)type, (size_t)(i * d + e)) * prxi_load(k, (prxi_dtype)type, (size_t)(perm[p] * d + e));
+                const double w = exp(dot * scale + (perm[p] == KEYS - 1 ? tail : 0));
+                sum += w;
+                for (int e = 0; e < d; e++)
+                    out[e] += w * prxi_load(v, (prxi_dtype)type, (size_t)(perm[p] * d + e));
+            }
+        for (int e = 0; e < d; e++)
+            good &= near(prxi_load(o, (prxi_dtype)type, (size_t)(i * d + e)), out[e] / sum, type ? 0.02 : 1e-4);
+    }
+    prxi_stream_close(&s);
+    free(q), free(k), free(v), free(o), free(perm);
+    return good;
+}
+
+/* All cases with one order of warps; 1: all results are right. */
+static int all_right(int seed)
+{
+    cuda_seed((uint64_t)seed);
+    rng.state = (uint64_t)seed;
+    return norms() && linear() && drift() && attention(0, 40) && attention(1, 64);
+}
+
+/* The first seed that finds the fault, SEEDS when none does; a crash or a hang of the process finds it too. */
+static int found_by(int site)
+{
+    fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(60);
+        emu_leave_out(site);
+        int seed = 0;
+        while (seed < SEEDS && all_right(seed))
+            seed++;
+        _exit(seed);
+    }
+    int status = 0;
+    REQUIRE(child > 0 && waitpid(child, &status, 0) == child, "fork");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+}
+
+int main(int argc, char **argv)
+{
+    int wrong = 0;
+    for (int seed = 0; seed < SEEDS && !wrong; seed++)
+        wrong = !all_right(seed);
+    if (argc > 1 && strcmp(argv[1], "--cases") == 0)
+        return wrong;
+    CHECK(!wrong, "the kernels as they are");
+    CHECK(emu_sites() >= 9, "only %d waits were reached", emu_sites());
+    CHECK(found_by(-1) == SEEDS, "a fault is found where there is none");
+    for (int site = 0; site < emu_sites(); site++) {
+        int line;
+        const char *file = strrchr(emu_site_name(site, &line), '/');
+        const int seed = found_by(site);
+        printf("%s:%d left out: seed %d\n", file ? file + 1 : emu_site_name(site, &line), line, seed);
+        CHECK(seed < SEEDS, "%s:%d: nothing shows when this wait is left out", emu_site_name(site, &line), line);
+    }
+    return TEST_END();
+}

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Faults planted in the source of kernels: each must turn a case of `cuda_mutants --cases` wrong. Environment: PRX_SOURCE, PRX_BINARY, CXX,
+# EMU_OBJECTS (object files of the emulation, separated by spaces), CASES (the program).
+set -u
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/praxino-mutants.XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' HUP INT TERM
+passed=0 failed=0
+
+# mutant FILE FROM TO: FROM (a basic regular expression) is in one line or more of FILE.cu.
+mutant() {
+    sed "s/$2/$3/" "$PRX_SOURCE/engine/cuda/dev/$1.cu" >"$tmp/$1.cu"
+    if cmp -s "$tmp/$1.cu" "$PRX_SOURCE/engine/cuda/dev/$1.cu"; then
+        echo "FAILED: $1: '$2' is not in the source any more"
+        failed=$((failed + 1))
+        return
+    fi
+    others=$(printf '%s\n' $EMU_OBJECTS | grep -v "/$1\.cu\.o\$")
+    # shellcheck disable=SC2086
+    if ! "$CXX" -std=c++17 -O1 -fPIC -shared -ffp-contract=off "-DPRXI_CUDA_EMU=\"tests/cuda/emu.h\"" -I"$PRX_SOURCE" \
+        -I"$PRX_SOURCE/include" -I"$PRX_SOURCE/engine/cuda/dev" -xc++ "$tmp/$1.cu" -xnone $others -o "$tmp/mutant.so" 2>"$tmp/log"; then
+        echo "FAILED: $1: '$3' does not compile"
+        head -n 5 "$tmp/log"
+        failed=$((failed + 1))
+    elif PRAXINO_CUDA_MODULE=$tmp/mutant.so timeout 60 "$CASES" --cases >"$tmp/log" 2>&1; then
+        echo "FAILED: $1: '$2' -> '$3' is not noticed"
+        failed=$((failed + 1))
+    else
+        passed=$((passed + 1))
+    fi
+}
+
+PRAXINO_CUDA_MODULE=$PRX_BINARY/tests/libpraxino_cuda_emu.so "$CASES" --cases || { echo "FAILED: the cases as they are"; failed=1; }
+mutant attn 'cp_async_wait<1>' 'cp_async_wait<2>'                       # one group too many is left under way
+mutant attn 'key_at(&keys, (t + 2) \* ROWS + tid)' 'key_at(\&keys, (t + 1) * ROWS + tid)'
+mutant attn 'if (token < 0)' 'if (token < -1)'                          # padding is not masked
+mutant attn 'RING = 3' 'RING = 2'                                       # tokens are overwritten too early
+mutant attn 'o\[n\]\[2 \* rr\] \*= alpha' 'o[n][2 * rr] *= 1.0f'        # one half of the output keeps the old maximum
+mutant attn 'd \* 16 + (lane >> 3 & 1) \* 8' 'd * 16 + (lane >> 4 \& 1) * 8'    # fragments of K
+mutant norm 'i < a.dim; i += THREADS' 'i + 1 < a.dim; i += THREADS'     # the last of a ragged row
+mutant gemm_simple 'k0 + c < a.k' 'k0 + c <= a.k'                       # reads beyond the row
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,376 @@
+/* CUDA kernels that the tables of the CPU have no check for: the outside of the DiT, linear layers, caches, latents, pixels, clusters;
+ * each against the C of the engine, under 16 orders of warps. */
+#include "tests/test.h"
+
+#include "caching/drift.h"
+#include "caching/forecast.h"
+#include "engine/ops/outer.h"
+#include "tests/cuda/under_test.h"
+#include "tests/random.h"
+#include "video_io/color.h"
+
+static test_random rng;
+static prxi_mem mem;
+static prxi_ctx ctx;
+static prxi_stream host;        /* for the references */
+
+static const prxi_cuda_module *module(void)
+{
+    return cuda_under_test()->module;
+}
+
+static void ok(int err)
+{
+    CHECK(err == PRX_OK && module()->sync(cuda_under_test()->dev) == PRX_OK, "%s", module()->last_error(cuda_under_test()->dev));
+}
+
+#define RUN(op, ...) ok(module()->op(cuda_under_test()->dev, __VA_ARGS__))
+
+static void *values(prxi_dtype t, size_t n)
+{
+    void *p = calloc(n + 1, prxi_dtype_size(t));
+    REQUIRE(p, "memory");
+    for (size_t i = 0; i < n; i++)
+        prxi_store(p, t, i, (float)random_normal(&rng));
+    return p;
+}
+
+static void *copy_of(const void *from, size_t bytes)
+{
+    void *p = calloc(bytes + 1, 1);
+    REQUIRE(p, "memory");
+    return memcpy(p, from, bytes);
+}
+
+static void same(const void *a, const void *b, size_t n, const char *what)
+{
+    CHECK(memcmp(a, b, n) == 0, "%s: bytes differ", what);
+}
+
+static void check_patches(prxi_dtype t)
+{
+    prxi_outer_ops ref;
+    prxi_outer_init_ref(&ref);
+    const int pt = 1 + random_below(&rng, 2), ph = 1 + random_below(&rng, 3), pw = 1 + random_below(&rng, 3);
+    prxi_patch_args a = { 1 + random_below(&rng, 5), pt * 2, ph * 3, pw * (1 + random_below(&rng, 6)), { pt, ph, pw }, NULL, NULL };
+    const size_t n = (size_t)a.channels * (size_t)a.frames * (size_t)a.height * (size_t)a.width, bytes = n * prxi_dtype_size(t);
+    float *in = values(PRXI_F32, n), *back = values(PRXI_F32, n), *want_back = values(PRXI_F32, n);
+    void *got = values(t, n), *want = values(t, n);
+    prxi_cu_patch x = { a.channels, a.frames, a.height, a.width, { pt, ph, pw }, in, got };
+    RUN(patchify, t, &x);
+    a.in = in, a.out = want;
+    ref.patchify[t](&host, &a);
+    same(got, want, bytes, "patchify");
+    x.out = back;
+    RUN(unpatchify, &x);
+    a.out = want_back;
+    ref.unpatchify(&host, &a);
+    same(back, want_back, n * sizeof(float), "unpatchify");
+    void *all[] = { in, back, want_back, got, want };
+    for (size_t i = 0; i < 5; i++)
+        free(all[i]);
+}
+
+static void check_modulate(void)
+{
+    enum { DIM = 70, ROWS = 6 };
+    float *table = values(PRXI_F32, ROWS * DIM), *vec = values(PRXI_F32, ROWS * DIM), *got = values(PRXI_F32, ROWS * DIM);
+    float *want = values(PRXI_F32, ROWS * DIM);
+    prxi_outer_ops ref;
+    prxi_outer_init_ref(&ref);
+    for (int64_t period = DIM; period <= ROWS * DIM; period *= ROWS) {
+        const prxi_cu_modulate x = { ROWS, DIM, period, table, vec, 18, got };
+        const prxi_modulate_args a = { ROWS, DIM, period, table, vec, 18, want };
+        RUN(modulate, &x);
+        ref.modulate(&host, &a);
+        same(got, want, ROWS * DIM * sizeof(float), "modulate");
+    }
+    free(table), free(vec), free(got), free(want);
+}
+
+static double epilogue(int e, double v)
+{
+    const double u = 0.7978845608 * (v + 0.044715 * v * v * v);
+    return e == 1 ? v / (1 + exp(-2 * u)) : e == 2 ? v / (1 + exp(-v)) : v;
+}
+
+/* Sums of k products in f32, an activation with slope under 1.13, a rounding to the type of the output. */
+static void check_gemm(prxi_dtype t, prxi_dtype out, int e)
+{
+    const int64_t m = 1 + random_below(&rng, 70), n = 8 * (1 + random_below(&rng, 9)), k = 8 * (1 + random_below(&rng, 12));
+    void *x = values(t, (size_t)(m * k)), *w = values(t, (size_t)(n * k)), *bias = values(out, (size_t)n), *y = values(out, (size_t)(m * n));
+    const prxi_cu_gemm a = { m, n, k, t, out, e, x, w, bias, k, n, y };
+    double worst = 0;
+    for (int tuned = 0; tuned < 2; tuned++) {
+        if (tuned)
+            RUN(gemm, &a);
+        else
+            RUN(gemm_simple, &a);
+        for (int64_t i = 0; i < m * n; i++) {
+            double sum = prxi_load(bias, out, (size_t)(i % n)), mass = fabs(sum);
+            for (int64_t j = 0; j < k; j++) {
+                const double p = (double)prxi_load(x, t, (size_t)(i / n * k + j)) * prxi_load(w, t, (size_t)(i % n * k + j));
+                sum += p;
+                mass += fabs(p);
+            }
+            const double want = epilogue(e, sum), slack = 1.13 * mass * ((double)k + 8) * ldexp(1, -24) + 4e-6 * fabs(want) + 1e-30;
+            const double share = fabs(prxi_load(y, out, (size_t)i) - want) / (slack + (out ? ldexp(fabs(want), -8) : 0));
+            worst = share <= worst ? worst : share;
+        }
+        CHECK(worst <= 1, "gemm %d %s to %s, epilogue %d, %d x %d x %d: %.3g of the bound", tuned, prxi_dtype_name(t),
+              prxi_dtype_name(out), e, (int)m, (int)n, (int)k, worst);
+    }
+    free(x), free(w), free(bias), free(y);
+}
+
+/* |x| from at most 100 squares, a division, a square root, an exponential: 16 roundings' worth. */
+static void check_rms_silu(prxi_dtype t, int silu)
+{
+    const int64_t rows = 1 + random_below(&rng, 30), dim = 1 + random_below(&rng, 100), ld = dim + random_below(&rng, 3);
+    void *x = values(t, (size_t)(rows * ld)), *out = values(t, (size_t)(rows * ld));
+    float *gamma = values(PRXI_F32, (size_t)dim);
+    const prxi_cu_rms_silu a = { rows, dim, x, ld, gamma, silu, out, ld };
+    double worst = 0;
+    RUN(rms_silu, t, &a);
+    for (int64_t r = 0; r < rows; r++) {
+        double sum = 0;
+        for (int64_t i = 0; i < dim; i++)
+            sum += pow(prxi_load(x, t, (size_t)(r * ld + i)), 2);
+        for (int64_t i = 0; i < dim; i++) {
+            const double v = prxi_load(x, t, (size_t)(r * ld + i)) / fmax(sqrt(sum), 1e-12) * sqrt((double)dim) * gamma[i];
+            const double want = silu ? v / (1 + exp(-v)) : v;
+            const double tol = (16 + 4 * fabs(v)) * ldexp(fabs(want) + 1e-20, -24) + (t ? ldexp(fabs(want), -8) : 0);
+            const double share = fabs(prxi_load(out, t, (size_t)(r * ld + i)) - want) / tol;
+            worst = share <= worst ? worst : share;
+        }
+    }
+    CHECK(worst <= 1, "rms_silu: %.3g of the bound", worst);
+    free(x), free(out), free(gamma);
+}
+
+/* Sums in f64 in another order: equal to 1e-12. */
+static void check_drift(prxi_dtype t, double important)
+{
+    const int64_t rows = 1 + random_below(&rng, 40), dim = 1 + random_below(&rng, 600);
+    const int stride = 1 + random_below(&rng, 3);
+    const size_t n = (size_t)(rows * dim), width = (size_t)prxi_drift_width(dim, stride), probe_n = (size_t)rows * width;
+    void *x = values(t, n), *base = random_below(&rng, 2) ? values(t, n) : NULL, *probe = values(t, probe_n);
+    void *kept = copy_of(probe, probe_n * prxi_dtype_size(t));
+    double *moved = calloc(2 * (size_t)rows + 1, sizeof *moved), *total = calloc(2, sizeof *total);
+    const prxi_cu_drift a = { t, t, stride, 1, rows, dim, x, base, probe, important, moved, total };
+    prxi_drift d = { t, rows, dim, x, base, t, kept, stride, important, calloc(2 * (size_t)rows + 1, sizeof(double)) };
+    const double want = prxi_drift_measure(&host, &d);
+    RUN(drift, &a);
+    CHECK(fabs(total[0] / total[1] - want) <= 1e-12 * want, "drift: %.17g instead of %.17g", total[0] / total[1], want);
+    for (int64_t r = 0; r < 2 * rows; r++)
+        CHECK(fabs(moved[r] - d.scratch[r]) <= 1e-12 * d.scratch[r], "drift: row %d", (int)r);
+    prxi_drift_store(&host, &d);
+    same(probe, kept, probe_n * prxi_dtype_size(t), "drift: the new probe");
+    free(x), free(base), free(probe), free(kept), free(moved), free(total), free(d.scratch);
+}
+
+static prxi_cu_forecast ladder(prxi_forecast_kind kind, const prxi_forecast *f, int64_t n, prxi_dtype t, void *d[], void *old[])
+{
+    prxi_cu_forecast a = { .n = n, .type = t, .elem = f->elem };
+    for (int i = 0; i < PRXI_CU_TERMS; i++) {
+        a.d[i] = d[i];
+        a.old[i] = kind == PRXI_FORECAST_TAYLOR ? old[i] : d[i];
+    }
+    return a;
+}
+
+/* Four values, then a prediction: the ladders and the result have the bytes of the CPU's. */
+static void check_forecast(prxi_forecast_kind kind, prxi_dtype t, prxi_dtype elem)
+{
+    enum { ORDER = 3 };
+    const int64_t n = 1 + random_below(&rng, 900);
+    prxi_forecast f;
+    void *d[PRXI_CU_TERMS] = { NULL }, *old[PRXI_CU_TERMS] = { NULL };
+    REQUIRE(prxi_forecast_open(&ctx, &f, kind, ORDER, elem, n) == PRX_OK, "memory");
+    for (int i = 0; i <= f.order; i++)
+        d[i] = values(elem, (size_t)n), old[i] = values(elem, (size_t)n);
+    for (int step = 0; step < 5; step++) {
+        void *after = values(t, (size_t)n), *before = step % 2 ? values(t, (size_t)n) : NULL;
+        const double at = 0.9 - 0.13 * step, last = (double)f.step;
+        prxi_forecast_update(&host, &f, step, at, t, after, before);
+        if (kind == PRXI_FORECAST_TAYLOR)
+            for (int i = 0; i <= f.order; i++) {
+                void *swap = d[i];
+                d[i] = old[i], old[i] = swap;
+            }
+        prxi_cu_forecast a = ladder(kind, &f, n, t, d, old);
+        a.terms = f.have, a.after = after, a.before = before;
+        for (int i = 0; i < PRXI_CU_TERMS - 1; i++)
+            a.window[i] = kind == PRXI_FORECAST_TAYLOR ? step - last : at - f.at[i + 1];
+        RUN(forecast_update, &a);
+        free(after), free(before);
+    }
+    for (int i = 0; i < f.have; i++)
+        same(d[i], f.d[i], (size_t)n * prxi_dtype_size(elem), "forecast: ladder");
+    void *y = values(t, (size_t)n), *want = copy_of(y, (size_t)n * prxi_dtype_size(t));
+    prxi_cu_forecast a = ladder(kind, &f, n, t, d, old);
+    a.terms = f.have, a.y = y, a.add = 1, a.weight[0] = 1;
+    for (int k = 1; k < a.terms; k++)
+        a.weight[k] = a.weight[k - 1] * (kind == PRXI_FORECAST_TAYLOR ? (double)(6 - f.step) / k : 0.2 - f.at[k - 1]);
+    RUN(forecast_apply, &a);
+    prxi_forecast_apply(&host, &f, 6, 0.2, t, want, 1);
+    same(y, want, (size_t)n * prxi_dtype_size(t), "forecast: prediction");
+    for (int i = 0; i <= f.order; i++)
+        free(d[i]), free(old[i]);
+    free(y), free(want);
+    prxi_forecast_close(&ctx, &f);
+}
+
+/* Formulas of schedulers/ with random coefficients; separate roundings, so equal to the bit. */
+static void check_latents(int kind)
+{
+    enum { N = 777 };
+    float *x = values(PRXI_F32, N), *v = values(PRXI_F32, N), *m1 = values(PRXI_F32, N), *m2 = values(PRXI_F32, N);
+    float *last = values(PRXI_F32, N), *want[4], *const have[4] = { x, m1, m2, last };
+    for (int i = 0; i < 4; i++)
+        want[i] = copy_of(have[i], N * sizeof(float));
+    float c[9];
+    for (int i = 0; i < 9; i++)
+        c[i] = (float)random_normal(&rng);
+    const prxi_cu_step a = { kind, N, random_below(&rng, 2), c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], v, x, m1, m2, last };
+    RUN(sched_step, &a);
+    for (int i = 0; i < N; i++) {
+        float *w = &want[0][i], *w1 = &want[1][i], *w2 = &want[2][i], *wl = &want[3][i];
+        const float m = *w - a.sigma * v[i];
+        if (kind == 0) {
+            *w += a.dt * v[i];
+        } else if (kind == 1) {
+            *w = a.p_keep * *w - a.p_e * m - a.p_e * (a.p_d * (m - *w1));
+            *w1 = m;
+        } else {
+            if (a.correct)
+                *w = a.c_keep * *wl - a.c_e * *w1 - a.c_e * (a.c_d * (*w2 - *w1) + a.c_rho * (m - *w1));
+            *wl = *w;
+            *w = a.p_keep * *wl - a.p_e * m - a.p_e * (a.p_d * (*w1 - m));
+            *w2 = *w1;
+            *w1 = m;
+        }
+    }
+    for (int i = 0; i < 4; i++)
+        same(have[i], want[i], N * sizeof(float), "scheduler step");
+    memcpy(want[0], x, N * sizeof(float));
+    RUN(guide, N, x, v, 5.0f);
+    for (int i = 0; i < N; i++)
+        want[0][i] = v[i] + 5.0f * (want[0][i] - v[i]);
+    same(x, want[0], N * sizeof(float), "guidance");
+    free(x), free(v), free(m1), free(m2), free(last);
+    for (int i = 0; i < 4; i++)
+        free(want[i]);
+}
+
+static void check_pixels(void)
+{
+    const int w = 1 + random_below(&rng, 40), h = 1 + random_below(&rng, 20), cw = (w + 1) / 2, ch = (h + 1) / 2;
+    const size_t n = (size_t)w * (size_t)h * 3, plane = (size_t)(w + 3) * (size_t)h;
+    float *rgb = values(PRXI_F32, n);
+    uint8_t *bytes = calloc(n, 1), *want = calloc(n, 1), *got_yuv = calloc(3 * plane, 1), *want_yuv = calloc(3 * plane, 1);
+    rgb[0] = NAN;
+    RUN(rgb_to_u8, (int64_t)n, rgb, bytes);
+    for (size_t i = 0; i < n; i++)          /* video_io/color.c: truncation, NaN to 0 */
+        want[i] = !(rgb[i] * 255.0f > 0) ? 0 : rgb[i] * 255.0f < 255.0f ? (uint8_t)(rgb[i] * 255.0f) : 255;
+    same(bytes, want, n, "rgb_to_u8");
+    const prxi_cu_yuv a = { bytes, w, h, { got_yuv, got_yuv + plane, got_yuv + 2 * plane }, { w + 3, cw, cw + 1 } };
+    const prxi_planes p = { { want_yuv, want_yuv + plane, want_yuv + 2 * plane }, { w + 3, cw, cw + 1 } };
+    RUN(rgb_to_yuv, &a);
+    prxi_rgb_to_yuv420(bytes, w, h, &p);
+    same(got_yuv, want_yuv, 3 * plane, "rgb_to_yuv");
+    CHECK(ch > 0, "size");
+    free(rgb), free(bytes), free(want), free(got_yuv), free(want_yuv);
+}
+
+/* A label may differ from the reference where two centroids are equally far to rounding. */
+static void check_clusters(prxi_dtype t)
+{
+    const int heads = 1 + random_below(&rng, 2), d = 4 + random_below(&rng, 60), k = 1 + random_below(&rng, 70);
+    const int64_t n = 1 + random_below(&rng, 60), ld = (int64_t)heads * d + 3;
+    void *x = values(t, (size_t)(n * ld)), *c = values(t, (size_t)(heads * k * d));
+    int32_t *labels = calloc((size_t)(heads * n), sizeof *labels), *counts = calloc((size_t)(heads * k), sizeof *counts);
+    float *products = calloc((size_t)(heads * n * k), sizeof *products), *sums = calloc((size_t)(heads * k * d), sizeof *sums);
+    prxi_cu_nearest a = { heads, d, k, n, ld, x, c, labels, NULL, sums, counts };
+    RUN(nearest, t, &a);
+    RUN(gather, t, &a);
+    a.products = products;
+    RUN(nearest, t, &a);
+    int far = 0;
+    double wrong = 0, off = 0;
+    for (int h = 0; h < heads; h++)
+        for (int64_t i = 0; i < n; i++) {
+            double best = INFINITY, mine = INFINITY;
+            for (int j = 0; j < k; j++) {
+                double dist = 0, dot = 0;
+                for (int e = 0; e < d; e++) {
+                    const double xv = prxi_load(x, t, (size_t)(i * ld + h * d + e)), cv = prxi_load(c, t, (size_t)((h * k + j) * d + e));
+                    dist += (xv - cv) * (xv - cv);
+                    dot += xv * cv;
+                }
+                best = fmin(best, dist);
+                mine = j == labels[h * n + i] ? dist : mine;
+                wrong = fmax(wrong, fabs(products[(h * n + i) * k + j] - dot));
+            }
+            far += !(mine <= best + 1e-4);
+        }
+    CHECK(far == 0, "nearest: %d points have another centroid nearer", far);
+    CHECK(wrong <= 1e-4, "products: off by %g", wrong);
+    for (int h = 0; h < heads; h++)
+        for (int j = 0; j < k; j++)
+            for (int e = 0; e < d; e++) {
+                double sum = 0;
+                int count = 0;
+                for (int64_t i = 0; i < n; i++)
+                    if (labels[h * n + i] == j) {
+                        sum += prxi_load(x, t, (size_t)(i * ld + h * d + e));
+                        count++;
+                    }
+                off = fmax(off, fabs(sums[(h * k + j) * d + e] - sum));
+                CHECK(counts[h * k + j] == count, "counts");
+            }
+    CHECK(off <= 1e-4, "sums: off by %g", off);
+    free(x), free(c), free(labels), free(counts), free(products), free(sums);
+}
+
+/* Tiles cover every query of every block once, in order. */
+static void check_tiles(void)
+{
+    const int32_t q_start[6] = { 0, 0, 63, 64, 200, 264 };
+    const prxi_block_list b = { .nq = 5, .q_start = q_start };
+    prxi_cu_tile tiles[16];
+    const int n = prxi_cuda_tiles(&b, 7, tiles);
+    int32_t at = 0;
+    CHECK(n == prxi_cuda_tiles(&b, 7, NULL), "count");
+    for (int i = 0; i < n; i++) {
+        const prxi_cu_tile *t = &tiles[i];
+        CHECK(t->head == -1 && t->first == at && t->rows > 0 && t->rows <= PRXI_CU_TILE_ROWS, "tile %d", i);
+        CHECK(t->first >= q_start[t->block] && t->first + t->rows <= q_start[t->block + 1], "tile %d leaves its block", i);
+        at += t->rows;
+    }
+    CHECK(at == 264, "%d queries", (int)at);
+}
+
+int main(void)
+{
+    prxi_mem_init(&mem, NULL);
+    ctx.mem = &mem;
+    prxi_stream_init(&host, &ctx, 1);
+    check_tiles();
+    for (int seed = 0; seed < 16; seed++) {
+        const prxi_dtype t = seed % 2 ? PRXI_BF16 : PRXI_F32, other = seed / 2 % 2 ? PRXI_BF16 : PRXI_F32;
+        cuda_seed((uint64_t)seed);
+        rng.state = (uint64_t)seed;
+        check_patches(t);
+        check_modulate();
+        check_gemm(t, other, seed % 3);
+        check_rms_silu(t, other);
+        check_drift(t, seed % 3 ? 0 : 0.9);
+        check_forecast(seed % 4 == 3 ? PRXI_FORECAST_TAYLOR : PRXI_FORECAST_NEWTON, t, other);
+        check_latents(seed % 3);
+        check_pixels();
+        check_clusters(t);
+    }
+    prxi_stream_close(&host);
+    return TEST_END();
+}
