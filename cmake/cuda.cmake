@@ -1,5 +1,6 @@
 # The CUDA module, a file that the library loads at run time. PRX_CUDA=AUTO: when nvcc and the headers and libraries of a toolkit are all
-# there, for the GPU of this machine (or sm_80 and PTX when it has none, so that it stays a matter of seconds). ON: for every chip.
+# there, for the GPU of this machine; where it has none, only when the target praxino_cuda is asked for (sm_80 and PTX). ON: for every
+# chip, as part of everything.
 set(PRX_CUDA_ARCHS "" CACHE STRING "Chips to compile the CUDA module for, such as 80;90a; empty: see PRX_CUDA")
 set(PRX_CUDA_ALL 80 86 89 90a 100 120)
 file(GLOB PRX_CUDA_KERNELS CONFIGURE_DEPENDS engine/cuda/dev/*.cu)
@@ -33,7 +34,8 @@ foreach(part PRX_NVCC PRX_CUDART_INCLUDE PRX_CUDART PRX_CUDA_INCLUDE PRX_CUBLASL
 endforeach()
 if(PRX_CUDA_MISSING)
     if(PRX_CUDA STREQUAL ON)
-        message(FATAL_ERROR "PRX_CUDA=ON: not found: ${PRX_CUDA_MISSING} (nvcc, cuda_runtime.h, libcudart_static.a, cublasLt.h, libcublasLt)")
+        message(FATAL_ERROR "PRX_CUDA=ON: not found: ${PRX_CUDA_MISSING} "
+                            "(nvcc, cuda_runtime.h, libcudart_static.a, cublasLt.h, libcublasLt)")
     endif()
     return()
 endif()
@@ -71,10 +73,14 @@ foreach(f ${PRX_CUDA_KERNELS})
 endforeach()
 file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/cuda)
 add_library(praxino_cuda MODULE ${objects} ${PRX_CUDA_ROWS})
+if(PRX_CUDA STREQUAL AUTO AND NOT EXISTS /dev/nvidiactl)
+    set_target_properties(praxino_cuda PROPERTIES EXCLUDE_FROM_ALL ON)      # nobody here could run it
+else()
+    install(TARGETS praxino_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 set_target_properties(praxino_cuda PROPERTIES LINKER_LANGUAGE CXX)
 target_include_directories(praxino_cuda PRIVATE include ${PROJECT_SOURCE_DIR})
 target_link_libraries(praxino_cuda PRIVATE ${PRX_CUBLASLT} ${PRX_CUDART} Threads::Threads ${CMAKE_DL_LIBS} rt)
-install(TARGETS praxino_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(archs STREQUAL native AND TARGET praxino_cli)
     add_dependencies(praxino_cli praxino_cuda)      # a machine with a GPU gets it with the command
 endif()

@@ -312,9 +312,10 @@ static int estimate(prx_job *j)
     return err;
 }
 
+/* A device's rates are not measured: its plan has no times. */
 int prxi_plan_estimate(prx_job *j)
 {
-    return j->state == PRXI_JOB_PLANNED ? estimate(j) : PRX_OK;
+    return j->state == PRXI_JOB_PLANNED && !j->engine->cuda ? estimate(j) : PRX_OK;
 }
 
 cJSON *prxi_plan_json(const prx_job *j)

@@ -30,6 +30,7 @@ check "the same picture" "$PRAXINO" compare "$tmp/cpu.y4m" "$tmp/cuda.y4m" --jso
 psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
 check "PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 50) }'
 expect 0 "render in bf16" render --device cuda -o "$tmp/bf16.y4m"
+expect 0 "a cache outside of the network" render --device cuda -o "$tmp/easy.y4m" --cache easycache
 expect 4 "svg2" render --device cuda -o "$tmp/b.y4m" --attention svg2
 says "svg2" "svg2"
 expect 4 "a cache inside the network" render --device cuda -o "$tmp/b.y4m" --cache dbcache

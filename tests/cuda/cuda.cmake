@@ -26,6 +26,7 @@ function(prx_cuda_test name source)
                          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endfunction()
 
+# The kernel checks of the CPU with the tables of the device, and the network against the numbers of diffusers.
 foreach(name norm act attention)
     prx_cuda_test(${name} kcheck/${name}.c)
 endforeach()
@@ -35,5 +36,14 @@ prx_cuda_test(dit golden/dit.c)
 target_sources(cuda_dit PRIVATE golden/common.c)
 
 add_test(NAME cuda/mutated_sources COMMAND sh cuda/mutants.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
-set_tests_properties(cuda/mutated_sources PROPERTIES LABELS cuda TIMEOUT ${PRX_TIMEOUT} ENVIRONMENT
-    "PRX_SOURCE=${PROJECT_SOURCE_DIR};PRX_BINARY=${PROJECT_BINARY_DIR};CXX=${CMAKE_CXX_COMPILER};CASES=$<TARGET_FILE:cuda_mutants>;EMU_OBJECTS=$<JOIN:$<TARGET_OBJECTS:cuda_emu>, >")
+set(env "PRX_SOURCE=${PROJECT_SOURCE_DIR}" "PRX_BINARY=${PROJECT_BINARY_DIR}" "CXX=${CMAKE_CXX_COMPILER}"
+        "CASES=$<TARGET_FILE:cuda_mutants>" "EMU_OBJECTS=$<JOIN:$<TARGET_OBJECTS:cuda_emu>, >")
+set_tests_properties(cuda/mutated_sources PROPERTIES LABELS cuda TIMEOUT ${PRX_TIMEOUT} ENVIRONMENT "${env}")
+
+# What ptxas says of the kernels, where there is nvcc.
+add_test(NAME cuda/gates COMMAND sh cuda/gates.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+set_tests_properties(cuda/gates PROPERTIES LABELS cuda TIMEOUT 1800 SKIP_RETURN_CODE 77
+                     ENVIRONMENT "PRX_SOURCE=${PROJECT_SOURCE_DIR};NVCC=${PRX_NVCC}")
+add_test(NAME cuda/ledger COMMAND sh cuda/ledger.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+set_tests_properties(cuda/ledger PROPERTIES LABELS "cuda;quick" TIMEOUT 60
+                     ENVIRONMENT "PRX_SOURCE=${PROJECT_SOURCE_DIR};CMAKE=${CMAKE_COMMAND}")

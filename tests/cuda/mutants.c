@@ -32,6 +32,11 @@ static void *values(int type, size_t n)
     return p;
 }
 
+static float at(const void *p, int type, int i)
+{
+    return prxi_load(p, (prxi_dtype)type, (size_t)i);
+}
+
 static int near(double got, double want, double tol)
 {
     return fabs(got - want) <= tol;         /* false for NaN */
@@ -123,14 +128,14 @@ static int attention(int type, int d)
             for (int p = k_start[cols[c]]; p < k_start[cols[c] + 1]; p++) {
                 double dot = 0;
                 for (int e = 0; e < d; e++)
-                    dot += (double)prxi_load(q, (prxi_dtype)type, (size_t)(i * d + e)) * prxi_load(k, (prxi_dtype)type, (size_t)(perm[p] * d + e));
+                    dot += (double)at(q, type, i * d + e) * at(k, type, perm[p] * d + e);
                 const double w = exp(dot * scale + (perm[p] == KEYS - 1 ? tail : 0));
                 sum += w;
                 for (int e = 0; e < d; e++)
-                    out[e] += w * prxi_load(v, (prxi_dtype)type, (size_t)(perm[p] * d + e));
+                    out[e] += w * at(v, type, perm[p] * d + e);
             }
         for (int e = 0; e < d; e++)
-            good &= near(prxi_load(o, (prxi_dtype)type, (size_t)(i * d + e)), out[e] / sum, type ? 0.02 : 1e-4);
+            good &= near(at(o, type, i * d + e), out[e] / sum, type ? 0.02 : 1e-4);
     }
     prxi_stream_close(&s);
     free(q), free(k), free(v), free(o), free(perm);
