@@ -137,19 +137,26 @@ static int make_folder(prx_sweep *s, const char *name)
     return prxi_fail(&s->ctx, status, "%s: %s", path, strerror(errno));
 }
 
-/* What a killed sweep left half-written: names that begin with a row's key and are not complete. */
+/* "KEY.ending" is a complete clip; with anything else behind its key it is not, and neither is "summary.json.1234-0.tmp". */
+static int is_half(const char *name, const char *ending)
+{
+    const size_t n = strlen(name);
+    if (strncmp(name, "summary.json.", 13) == 0 || strncmp(name, "sweep.json.", 11) == 0)
+        return n > 4 && strcmp(name + n - 4, ".tmp") == 0;
+    name += name[0] == '.';
+    return strspn(name, "0123456789abcdef") == 24 && strcmp(name + 24, ending) != 0;
+}
+
+/* What a killed sweep left half-written. */
 static void sweep_up(const prx_sweep *s, const char *name, const char *ending)
 {
     char path[PATH], file[PATH];
     snprintf(path, sizeof path, "%s/%s", s->dir, name);
     DIR *d = opendir(path);
     const struct dirent *e;
-    while (d && (e = readdir(d))) {
-        const char *n = e->d_name + (e->d_name[0] == '.');
-        if (strspn(n, "0123456789abcdef") == 24 && strcmp(n + 24, ending) != 0 &&
-            snprintf(file, sizeof file, "%s/%s", path, e->d_name) < PATH)
+    while (d && (e = readdir(d)))
+        if (is_half(e->d_name, ending) && snprintf(file, sizeof file, "%s/%s", path, e->d_name) < PATH)
             unlink(file);
-    }
     if (d)
         closedir(d);
 }
@@ -292,6 +299,7 @@ static int prepare(prx_sweep *s, const prx_sweep_params *p, const char *spec, co
     if ((err = make_folder(s, "")) < 0 || (err = open_results(s)) < 0 || (err = make_folder(s, "reference")) < 0 ||
         (s->spec.keep_clips && (err = make_folder(s, "clips")) < 0))
         return err;
+    sweep_up(s, ".", "");
     sweep_up(s, "reference", ".safetensors");
     sweep_up(s, "clips", ".mp4");
     return write_json(s, "sweep.json", prxi_sweep_describe(s));
