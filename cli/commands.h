@@ -5,6 +5,6 @@
 #include "args.h"
 
 extern const cli_command cmd_render, cmd_compare, cmd_inspect, cmd_bench, cmd_doctor, cmd_mask, cmd_replay, cmd_schedule,
-                         cmd_sweep;
+                         cmd_sweep, cmd_tune;
 
 #endif

@@ -5,7 +5,8 @@
 #include "commands.h"
 
 static const cli_command *const commands[] = { &cmd_render,   &cmd_compare, &cmd_mask,  &cmd_schedule,
-                                              &cmd_replay,   &cmd_sweep,   &cmd_inspect, &cmd_bench, &cmd_doctor };
+                                              &cmd_replay,   &cmd_sweep,   &cmd_tune,    &cmd_inspect, &cmd_bench,
+                                              &cmd_doctor };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_usage(FILE *f)

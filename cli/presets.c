@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app.h"
 
@@ -75,4 +76,24 @@ void presets_names(char *out, size_t n)
         free(e[i]);
     }
     free(e);
+}
+
+static int unknown_preset(const char *name)
+{
+    char names[900];
+    presets_names(names, sizeof names);
+    return cli_error(2, "--config: %s: no such file, and no preset has this name%s%s", name, names[0] ? "; presets: " : "", names);
+}
+
+int presets_path(const char *name, char *path, size_t n)
+{
+    char relative[256];
+    const size_t len = strlen(name);
+    const int is_file = strchr(name, '/') || len >= 100 || (len > 5 && strcmp(name + len - 5, ".json") == 0) || access(name, F_OK) == 0;
+    if (is_file) {
+        const int printed = snprintf(path, n, "%s", name);
+        return printed < 0 || (size_t)printed >= n ? cli_error(2, "--config: the path is too long") : 0;
+    }
+    snprintf(relative, sizeof relative, "configs/presets/%s.json", name);
+    return cli_find_data(relative, path, n) ? 0 : unknown_preset(name);
 }

@@ -25,6 +25,8 @@ static struct {
     int utf8;
     prx_job *job;
     prx_sweep *sweep;
+    prx_tune *tune;
+    const char *tune_phase;
     int signals;
     int drawn;                   /* a bar stands on the line of the cursor */
     int have;                    /* last is valid */
@@ -42,13 +44,16 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-enum { PHASE_ROWS = PRX_PHASE_MEASURE + 1 };       /* of a sweep: steps are rows */
+enum { PHASE_ROWS = PRX_PHASE_MEASURE + 1,       /* of a sweep: steps are rows */
+       PHASE_TUNE };                              /* of a search: its own names, steps are its parts */
 
 static const char *phase_name(int phase)
 {
     static const char *const names[] = { "load", "text", "denoise", "decode", "done", "measure" };
     if (phase == PHASE_ROWS)
         return "sweep";
+    if (phase == PHASE_TUNE)
+        return g.tune_phase;
     return phase >= 0 && phase <= PRX_PHASE_MEASURE ? names[phase] : "work";
 }
 
@@ -221,6 +226,33 @@ int progress_sweep(void *cookie, const prx_sweep_progress *p)
     return cancel;
 }
 
+static void print_tune_json(const prx_tune_progress *p)
+{
+    fprintf(stderr, "{\"phase\": \"%s\", \"done\": %d, \"total\": %d, \"elapsed\": %.3f, \"remaining\": %.3f}\n", p->phase, p->done,
+            p->total, p->elapsed, p->remaining);
+}
+
+int progress_tune(void *cookie, const prx_tune_progress *p)
+{
+    const prx_progress as = { PHASE_TUNE, p->done, p->total, p->elapsed, p->remaining };
+    (void)cookie;
+    pthread_mutex_lock(&g.lock);
+    const int news = !g.have || !g.tune_phase || strcmp(g.tune_phase, p->phase) != 0, moved = news || g.last.step != p->done;
+    g.tune_phase = p->phase;
+    g.last = as;
+    g.last_at = now();
+    g.have = 1;
+    if (g.mode == MODE_BAR)
+        draw_bar();
+    else if (g.mode == MODE_LINES)
+        print_line(&as, news);
+    else if (g.mode == MODE_JSON && moved)
+        print_tune_json(p);
+    const int cancel = g.signals > 0;
+    pthread_mutex_unlock(&g.lock);
+    return cancel;
+}
+
 void progress_note(const char *text)
 {
     if (g.mode != MODE_BAR && g.mode != MODE_LINES)
@@ -253,14 +285,16 @@ static void own_signals(sigset_t *set)
 static void on_signal(int sig)
 {
     wipe();
-    if ((g.job || g.sweep) && g.signals++ == 0) {
+    if ((g.job || g.sweep || g.tune) && g.signals++ == 0) {
         if (g.job)
             prx_job_cancel(g.job);
         if (g.sweep)
             prx_sweep_cancel(g.sweep);
+        if (g.tune)
+            prx_tune_cancel(g.tune);
         return;
     }
-    if (!g.job && !g.sweep)
+    if (!g.job && !g.sweep && !g.tune)
         _exit(130);
     sigset_t set;
     signal(sig, SIG_DFL);
@@ -326,6 +360,13 @@ void progress_set_sweep(prx_sweep *s)
 {
     pthread_mutex_lock(&g.lock);
     g.sweep = s;
+    pthread_mutex_unlock(&g.lock);
+}
+
+void progress_set_tune(prx_tune *t)
+{
+    pthread_mutex_lock(&g.lock);
+    g.tune = t;
     pthread_mutex_unlock(&g.lock);
 }
 

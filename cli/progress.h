@@ -14,6 +14,10 @@ void progress_set_job(prx_job *j);
 void progress_set_sweep(prx_sweep *s);
 /* prx_sweep_fn: one bar for all rows. */
 int progress_sweep(void *cookie, const prx_sweep_progress *p);
+/* The same for a search for settings. */
+void progress_set_tune(prx_tune *t);
+/* prx_tune_fn: the phase, and the time left of the budget. */
+int progress_tune(void *cookie, const prx_tune_progress *p);
 /* prx_progress_fn. */
 int progress_update(void *cookie, const prx_progress *p);
 /* Stops the thread and takes the bar away. */

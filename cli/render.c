@@ -95,26 +95,12 @@ static int set_prompt(render *r)
     return text ? set(r, "prompt", text) : 0;
 }
 
-static int unknown_preset(const char *name)
-{
-    char names[900];
-    presets_names(names, sizeof names);
-    return cli_error(2, "--config: %s: no such file, and no preset has this name%s%s", name, names[0] ? "; presets: " : "", names);
-}
-
-/* A path, or a name of configs/presets. */
 static int load_preset(const render *r, const char *name)
 {
-    char path[PATH_MAX], relative[256];
-    const size_t n = strlen(name);
-    const int is_file = strchr(name, '/') || n >= 100 || (n > 5 && strcmp(name + n - 5, ".json") == 0) || access(name, F_OK) == 0;
-    if (!is_file) {
-        snprintf(relative, sizeof relative, "configs/presets/%s.json", name);
-        if (!cli_find_data(relative, path, sizeof path))
-            return unknown_preset(name);
-    }
-    const int err = prx_job_load_config(r->job, is_file ? name : path, 0);
-    return err < 0 ? job_fail(r, err) : 0;
+    char path[PATH_MAX];
+    const int code = presets_path(name, path, sizeof path);
+    const int err = code ? PRX_OK : prx_job_load_config(r->job, path, 0);
+    return err < 0 ? job_fail(r, err) : code;
 }
 
 static int set_pair(const render *r, const char *pair)

@@ -230,6 +230,47 @@ PRX_API void prx_sweep_cancel(prx_sweep *s);
 /* Medians with their spread by setting, as JSON; borrowed until the next call with s. */
 PRX_API int prx_sweep_summary(prx_sweep *s, const char **json);
 
+/* ---- tuning: the fastest settings that hold a target ---- */
+
+typedef struct prx_tune prx_tune;
+typedef struct prx_tune_params {
+    prx_engine_params engine;
+    const char *model, *transformer;   /* model directory; as prx_model_set, or NULL */
+    const char *prompts;       /* file with one prompt a line, at least 4: half of them, rounded up, only judge */
+    const char *target;        /* psnr=X, ssim=X, ms-ssim=X: the fastest settings of this quality; speedup=X: the best ones so fast */
+    double minutes;            /* the budget (30) */
+    int64_t seed;              /* of every prompt's noise */
+    uint8_t reserved[32];
+} prx_tune_params;
+
+typedef struct prx_tune_progress {
+    const char *phase;         /* reference, search, combine, refine, verify, polish */
+    int done, total;           /* of the phase */
+    double elapsed;            /* s since prx_tune_run */
+    double remaining;          /* s of the budget */
+} prx_tune_progress;
+/* A non-zero return cancels. */
+typedef int (*prx_tune_fn)(void *cookie, const prx_tune_progress *p);
+
+PRX_API void prx_tune_default_params(prx_tune_params *p);
+/* Reads the prompts and the target. On failure *out is still set when memory allowed, for prx_tune_last_error; close it. */
+PRX_API int prx_tune_open(prx_tune **out, const prx_tune_params *p);
+PRX_API void prx_tune_close(prx_tune **t);
+PRX_API const char *prx_tune_last_error(const prx_tune *t);
+/* Base settings (steps, size, ...), which the reference has too; attention and cache are chosen here and not accepted. */
+PRX_API int prx_tune_set(prx_tune *t, const char *key, const char *value);
+PRX_API int prx_tune_load_config(prx_tune *t, const char *path);
+PRX_API void prx_tune_on_progress(prx_tune *t, prx_tune_fn fn, void *cookie);
+/* Searches, verifies, and stays within the budget. PRX_OK also when nothing was found: prx_tune_preset tells. Cancelled after a setting was
+ * verified: PRX_OK; before: PRX_ECANCELED. References stay in memory: 3 bytes a pixel, frame and prompt. */
+PRX_API int prx_tune_run(prx_tune *t);
+/* Asks a running search to stop soon; any thread. */
+PRX_API void prx_tune_cancel(prx_tune *t);
+/* The verified settings as a preset (prx_job_load_config reads it), *json NULL when there are none; and every trial, drop and verification.
+ * Both texts are borrowed until the next call with t. */
+PRX_API int prx_tune_preset(prx_tune *t, const char **json);
+PRX_API int prx_tune_evidence(prx_tune *t, const char **json);
+
 /* ---- video files ---- */
 
 /* Compares two videos, image sequences or dumps: PSNR, SSIM, per frame and mean, as JSON (free with prx_text_free). Different sizes or
