@@ -138,6 +138,8 @@ static cJSON *candidate_json(const prx_tune *t, int k)
     cJSON_AddNumberToObject(o, "candidate", k);
     cJSON_AddStringToObject(o, "settings", x->text);
     cJSON_AddNumberToObject(o, "prompts", x->n);
+    if (x->n && x->identical == x->n)
+        cJSON_AddStringToObject(o, "reason", "changes nothing: every picture is the reference's");
     put(o, "mean", s.mean, 6);
     put(o, "margin", x->n ? prxi_goal_margin(&t->goal, x->held, x->n) : NAN, 4);
     put(o, "seconds", prxi_median(x->seconds, x->n), 5);

@@ -39,7 +39,7 @@ int prxi_tune_reference(prx_tune *t, int prompt)
     t->clips[prompt] = r.clip;
     r.clip = (prxi_clip) { 0 };
     t->reference_seconds[prompt] = r.seconds;
-    const prxi_score s = { r.seconds, 1, NAN, NAN };
+    const prxi_score s = { r.seconds, 1, NAN, NAN, 1 };
     prxi_tune_note_trial(t, PRXI_NO_CANDIDATE, prompt, "reference", &r, &s);
     prxi_trial_close(&t->ctx, &r);
     return PRX_OK;
@@ -166,7 +166,7 @@ int prxi_tune_trial(prx_tune *t, int k, int prompt, const char *phase, prxi_scor
     if (err < 0)
         return err;
     const double quality = quality_of(t, &r.quality), speedup = t->reference_seconds[prompt] / r.seconds;
-    *out = (prxi_score) { r.seconds, speedup, quality, t->measure == PRXI_BY_SPEEDUP ? speedup : quality };
+    *out = (prxi_score) { r.seconds, speedup, quality, t->measure == PRXI_BY_SPEEDUP ? speedup : quality, r.quality.identical };
     prxi_tune_note_trial(t, k, prompt, phase, &r, out);
     prxi_trial_close(c, &r);
     return isfinite(quality) ? PRX_OK : prxi_fail(c, PRX_ENUMERIC, "%s: the picture has no such value", t->target_text);

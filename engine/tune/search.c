@@ -12,7 +12,7 @@ static const double faster = 0.98;
 double prxi_tune_cost(const prx_tune *t, int k)
 {
     const prxi_candidate *x = &t->candidates[k];
-    if (x->n < 1)
+    if (x->identical == x->n)            /* nothing was saved, whatever the clock says */
         return INFINITY;
     if (t->measure == PRXI_BY_SPEEDUP)
         return -prxi_sample_of(x->quality, x->n, t->goal.confidence, 0).mean;
@@ -53,6 +53,7 @@ static int run_on(prx_tune *t, int k, int prompts, const char *phase)
             return PRX_OK;
         }
         x->held[x->n] = s.held, x->seconds[x->n] = s.seconds, x->quality[x->n] = s.quality;
+        x->identical += s.identical;
         x->n++;
     }
     return PRX_OK;
@@ -256,6 +257,8 @@ static void offer_line(const prx_tune *t, part parts[][PARTS], const int *pick, 
         const size_t used = strlen(l.name);
         l.ladder[a] = p->ladder;
         l.to[a] = weight[a] * p->place;
+        if (a > 0)       /* fewer steps lie further apart: the threshold that held alone may never let one be cached */
+            l.to[a] += 0.5 * (1 - p->place);
         l.predicted *= 1 - weight[a] * (1 - p->share);
         snprintf(l.name + used, sizeof l.name - used, "%s%s%s", used ? " + " : "", weight[a] < 1 ? "half of " : "",
                  prxi_ladder_at(p->ladder)->name);
@@ -263,7 +266,8 @@ static void offer_line(const prx_tune *t, part parts[][PARTS], const int *pick, 
     offer(list, n, &l);
 }
 
-/* Errors do not add: combinations are lines of their own, from their mildest rungs up to where each part held alone. */
+/* Errors do not add: combinations are lines of their own, from their mildest rungs up to where each part held alone and, but for
+ * the steps, beyond. */
 static void combine(prx_tune *t)
 {
     static const double weights[][PRXI_TUNE_AXES] = { { 1, 1, 1 }, { 0.5, 1, 1 }, { 1, 0.5, 1 }, { 1, 1, 0.5 } };

@@ -200,7 +200,7 @@ static int phases(prx_tune *t)
     int err = prxi_tune_search(t);
     if (err < 0)
         return err;
-    snprintf(t->why, sizeof t->why, "%s", err == PRXI_TIME_OVER ? "the search used up its part of the budget" : "the search came to its end");
+    snprintf(t->why, sizeof t->why, "the search %s", err == PRXI_TIME_OVER ? "used up its part of the budget" : "came to its end");
     if ((err = prxi_tune_verify(t)) != PRX_OK)
         return err;
     for (int i = 0; i < POLISHES && t->best.holds && err == PRX_OK; i++) {
@@ -216,7 +216,7 @@ static int phases(prx_tune *t)
 
 static void explain(prx_tune *t, int err)
 {
-    if (err == PRXI_TIME_OVER)
+    if (err == PRXI_TIME_OVER && !t->best.holds)
         snprintf(t->why, sizeof t->why, "the budget ended during verification");
     else if (!t->best.holds && t->attempts)
         snprintf(t->why, sizeof t->why, "none of %d settings tried on held-out prompts held %s and was faster than the reference",

@@ -19,6 +19,7 @@ typedef enum prxi_measure { PRXI_BY_PSNR, PRXI_BY_SSIM, PRXI_BY_MS_SSIM, PRXI_BY
 /* One trial's numbers. held: the measure of the target. */
 typedef struct prxi_score {
     double seconds, speedup, quality, held;
+    int identical;                   /* to the reference, byte for byte */
 } prxi_score;
 
 typedef struct prxi_candidate {
@@ -26,7 +27,7 @@ typedef struct prxi_candidate {
     prxi_pairs own, all;             /* without and with the base */
     int ladder[PRXI_TUNE_AXES];      /* -1: axis off */
     double place[PRXI_TUNE_AXES];
-    int n;                           /* calibration prompts that it ran on: the first n */
+    int n, identical;                /* calibration prompts that it ran on: the first n; on so many nothing changed */
     double *held, *seconds, *quality;        /* [calibration] */
     int broken, tried;               /* cannot run; was verified */
     char reason[200];                /* why it is out, or empty */
