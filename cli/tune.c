@@ -214,14 +214,14 @@ static int run(const cli_args *a)
 
 static void more_help(FILE *f)
 {
-    fprintf(f, "\nThe reference is the base, dense and uncached, with the same seeds. Steps, caches and sparse attention are searched together on half of\n"
-               "the prompts; the fastest candidates are then verified on the other half. A target holds when the one-sided lower 90 %% confidence bound\n"
-               "of the mean over the held-out prompts is at or above it. What was not verified is never written; if nothing faster holds, the exit code\n"
-               "is 1. An interrupt writes the best verified so far.\n");
+    fprintf(f, "\nThe reference is the base, dense and uncached, with the same seeds. Steps, caches and sparse attention are searched\n"
+               "together on half of the prompts; the fastest candidates are then verified on the other half. A target holds when the\n"
+               "one-sided lower 90 %% confidence bound of the mean over the held-out prompts is at or above it. What was not verified is\n"
+               "never written; if nothing faster holds, the exit code is 1. An interrupt writes the best verified so far.\n");
     presets_print(f);
 }
 
 const cli_command cmd_tune = {
-    "tune", "tune --target psnr=30 --prompts FILE --budget MINUTES -o PRESET.json [OPTIONS]", "the fastest settings that hold a quality", options,
-    0, 0, "no words, options only", run, more_help,
+    "tune", "tune --target psnr=30 --prompts FILE --budget MINUTES -o PRESET.json [OPTIONS]",
+    "the fastest settings that hold a quality", options, 0, 0, "no words, options only", run, more_help,
 };

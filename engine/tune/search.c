@@ -164,8 +164,10 @@ static void drop(prx_tune *t, prxi_line *l, const char *reason)
 
 static const char *reason_of(const prx_tune *t, int flag)
 {
+    if (flag == PRXI_OUT_MISSES && t->measure == PRXI_BY_SPEEDUP)
+        return "no rung tried is fast enough";
     if (flag == PRXI_OUT_MISSES)
-        return t->measure == PRXI_BY_SPEEDUP ? "no rung tried is fast enough" : "no rung tried holds the target and is faster than the reference";
+        return "no rung tried holds the target and is faster than the reference";
     return flag == PRXI_OUT_BEATEN ? "another line on the same axes is as good and cheaper" : "others are cheaper: the better half goes on";
 }
 

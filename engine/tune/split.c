@@ -51,7 +51,8 @@ static int by_digest(const void *a, const void *b)
 static int arrange(prxi_ctx *c, prxi_split *s, const char *path)
 {
     if (s->n < PRXI_TUNE_LEAST_PROMPTS)
-        return prxi_fail(c, PRX_EINVAL, "%s: %d prompts; at least %d expected: half of them only judge", path, s->n, PRXI_TUNE_LEAST_PROMPTS);
+        return prxi_fail(c, PRX_EINVAL, "%s: %d prompts; at least %d expected: half of them only judge", path, s->n,
+                         PRXI_TUNE_LEAST_PROMPTS);
     qsort(s->prompts, (size_t)s->n, sizeof *s->prompts, by_digest);
     for (int i = 1; i < s->n; i++)
         if (strcmp(s->prompts[i - 1], s->prompts[i]) == 0)

@@ -221,9 +221,10 @@ static void explain(prx_tune *t, int err)
     else if (!t->best.holds && t->attempts)
         snprintf(t->why, sizeof t->why, "none of %d settings tried on held-out prompts held %s and was faster than the reference",
                  t->attempts, t->target_text);
-    else if (!t->best.holds)
-        snprintf(t->why + strlen(t->why), sizeof t->why - strlen(t->why), ", and no setting tried holds %s and is faster than the reference",
-                 t->target_text);
+    else if (!t->best.holds) {
+        const size_t used = strlen(t->why);
+        snprintf(t->why + used, sizeof t->why - used, ", and no setting tried holds %s and is faster than the reference", t->target_text);
+    }
 }
 
 PRX_API int prx_tune_run(prx_tune *t)
