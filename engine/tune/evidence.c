@@ -166,7 +166,7 @@ static void add_lines(cJSON *o, const prx_tune *t)
         const prxi_line *l = &t->lines[i];
         cJSON *line = cJSON_CreateObject(), *rungs = cJSON_AddArrayToObject(line, "candidates");
         cJSON_AddStringToObject(line, "name", l->name);
-        put(line, "seconds_predicted", l->predicted, 5);
+        put(line, "seconds_expected", l->expected, 5);
         for (int r = 0; r < PRXI_TUNE_RUNGS; r++)
             cJSON_AddItemToArray(rungs, l->candidate[r] == PRXI_NO_CANDIDATE ? cJSON_CreateNull() : cJSON_CreateNumber(l->candidate[r]));
         cJSON_AddItemToArray(list, line);

@@ -7,7 +7,7 @@
 
 void prxi_line_init(prxi_line *l, const char *name)
 {
-    *l = (prxi_line) { .predicted = NAN, .best = PRXI_NO_CANDIDATE };
+    *l = (prxi_line) { .expected = NAN, .best = PRXI_NO_CANDIDATE };
     snprintf(l->name, sizeof l->name, "%s", name);
     for (int a = 0; a < PRXI_TUNE_AXES; a++)
         l->ladder[a] = -1;

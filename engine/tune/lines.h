@@ -12,7 +12,7 @@ typedef struct prxi_line {
     int ladder[PRXI_TUNE_AXES];                              /* -1: the axis stays as the base has it */
     double from[PRXI_TUNE_AXES], to[PRXI_TUNE_AXES];         /* places on the ladders at the first and the last rung */
     int candidate[PRXI_TUNE_RUNGS];                          /* or PRXI_NO_CANDIDATE */
-    double predicted;                                        /* seconds, by the parts; NaN: nothing is known */
+    double expected;                                         /* seconds: of the best, before that by its parts; NaN: not known */
     int best;                                                /* the candidate to go on with, or PRXI_NO_CANDIDATE */
     int dropped;
     char reason[160];

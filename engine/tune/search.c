@@ -43,8 +43,8 @@ static int run_on(prx_tune *t, int k, int prompts, const char *phase)
         if (prxi_tune_left(t) < prxi_tune_reserve(t) + expected_seconds(t, x))
             return PRXI_TIME_OVER;
         const int err = prxi_tune_trial(t, k, x->n, phase, &s);
-        if (err == PRX_ECANCELED || err == PRX_ENUMERIC || err > 0)
-            return err;
+        if (err > 0 || err == PRX_ECANCELED || err == PRX_ENUMERIC || (err < 0 && !t->clips[x->n].frames))
+            return err;      /* without its reference no candidate can be tried */
         if (err < 0) {
             snprintf(x->reason, sizeof x->reason, "failed: %.180s", t->ctx.error.text);
             prxi_clear(&t->ctx);
@@ -101,6 +101,8 @@ static void choose_best(prx_tune *t, prxi_line *l)
             && (l->best == PRXI_NO_CANDIDATE || prxi_tune_cost(t, k) < prxi_tune_cost(t, l->best)))
             l->best = k;
     }
+    if (l->best != PRXI_NO_CANDIDATE)
+        l->expected = prxi_median(t->candidates[l->best].seconds, t->candidates[l->best].n);
 }
 
 /* Moves the edge with at most `trials` new candidates. */
@@ -135,7 +137,7 @@ static int next_line(const prx_tune *t, const signed char *done)
 {
     int best = -1;
     for (int i = 0; i < t->n_lines; i++)
-        if (!done[i] && !t->lines[i].dropped && (best < 0 || t->lines[i].predicted < t->lines[best].predicted))
+        if (!done[i] && !t->lines[i].dropped && (best < 0 || t->lines[i].expected < t->lines[best].expected))
             best = i;
     return best;
 }
@@ -239,7 +241,7 @@ static int find_parts(const prx_tune *t, int axis, part *list)
 static void offer(prxi_line *list, int *n, const prxi_line *l)
 {
     int at = *n < COMBINATIONS ? (*n)++ : COMBINATIONS;
-    for (; at > 0 && l->predicted < list[at - 1].predicted; at--)
+    for (; at > 0 && l->expected < list[at - 1].expected; at--)
         if (at < COMBINATIONS)
             list[at] = list[at - 1];
     if (at < COMBINATIONS)
@@ -251,7 +253,7 @@ static void offer_line(const prx_tune *t, part parts[][PARTS], const int *pick, 
 {
     prxi_line l;
     prxi_line_init(&l, "");
-    l.predicted = prxi_tune_reference_time(t);
+    l.expected = prxi_tune_reference_time(t);
     for (int a = 0; a < PRXI_TUNE_AXES; a++) {
         if (pick[a] < 0)
             continue;
@@ -261,7 +263,7 @@ static void offer_line(const prx_tune *t, part parts[][PARTS], const int *pick, 
         l.to[a] = weight[a] * p->place;
         if (a > 0)       /* fewer steps lie further apart: the threshold that held alone may never let one be cached */
             l.to[a] += 0.5 * (1 - p->place);
-        l.predicted *= 1 - weight[a] * (1 - p->share);
+        l.expected *= 1 - weight[a] * (1 - p->share);
         snprintf(l.name + used, sizeof l.name - used, "%s%s%s", used ? " + " : "", weight[a] < 1 ? "half of " : "",
                  prxi_ladder_at(p->ladder)->name);
     }

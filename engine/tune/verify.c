@@ -117,7 +117,7 @@ static int attempt(prx_tune *t, int k, double *need)
     prxi_candidate *x = &t->candidates[k];
     prxi_proof p;
     const int err = prove(t, k, &p);
-    if (err > 0 || err == PRX_ECANCELED || err == PRX_ENUMERIC)
+    if (err > 0 || err == PRX_ECANCELED || err == PRX_ENUMERIC || (err < 0 && !t->clips[t->split.calibration + p.n].frames))
         return err;
     x->tried = 1;
     t->attempts++;
