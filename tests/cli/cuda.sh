@@ -31,6 +31,9 @@ psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | 
 check "PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 50) }'
 expect 0 "render in bf16" render --device cuda -o "$tmp/bf16.y4m"
 expect 0 "a cache outside of the network" render --device cuda -o "$tmp/easy.y4m" --cache easycache
+expect 3 "device memory that will not do" env PRAXINO_EMU_MEMORY=100000 "$PRAXINO" render "a ball" -m "$model" --device cuda \
+    -o "$tmp/b.y4m" --width 32 --height 32 --frames 5
+says "device memory" "device memory"
 expect 4 "svg2" render --device cuda -o "$tmp/b.y4m" --attention svg2
 says "svg2" "svg2"
 expect 4 "a cache inside the network" render --device cuda -o "$tmp/b.y4m" --cache dbcache

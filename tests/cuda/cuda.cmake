@@ -32,6 +32,7 @@ foreach(name norm act attention)
 endforeach()
 prx_cuda_test(ops cuda/ops.c)
 prx_cuda_test(mutants cuda/mutants.c)
+prx_cuda_test(faults cuda/faults.c)
 prx_cuda_test(dit golden/dit.c)
 target_sources(cuda_dit PRIVATE golden/common.c)
 

@@ -64,6 +64,7 @@ struct machine {
     uint64_t random = 1;
     bool dead;
     char fault[200];
+    int launches, failing;
     std::vector<emu_site *> sites;
     int left_out = -1;
 };
@@ -269,6 +270,8 @@ const char *emu_run(const char *op, dim3 grid, int threads, size_t shared, const
     std::lock_guard<std::mutex> hold(m.lock);
     (void)op;
     m.dead = false;
+    if (++m.launches == m.failing)
+        return "the launch failed";
     if (threads % WARP || threads > MAX_THREADS || shared > MAX_SHARED)
         return "a block of impossible size";
     if (!m.shared)
@@ -422,6 +425,14 @@ const char *emu_site_name(int id, int *line)
 {
     *line = m.sites[static_cast<size_t>(id)]->line;
     return m.sites[static_cast<size_t>(id)]->file;
+}
+
+int emu_fail_launch(int n)
+{
+    const int seen = m.launches;
+    m.launches = 0;
+    m.failing = n;
+    return seen;
 }
 
 void emu_leave_out(int id)

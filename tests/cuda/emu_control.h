@@ -16,6 +16,12 @@ const char *emu_site_name(int id, int *line);
 /* The waits of this place are left out; -1: none is. */
 void emu_leave_out(int id);
 
+/* Faults of a device: the n-th launch or allocation from now on fails (0: none does). Returns how many there were since the last call. */
+int  emu_fail_launch(int n);
+int  emu_refuse_memory(int n);
+/* Blocks of device memory that are held. */
+int  emu_blocks(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,6 +6,21 @@
 
 #include "emu_control.h"
 
+static int blocks, allocations, refused;
+
+int emu_refuse_memory(int n)
+{
+    const int seen = allocations;
+    allocations = 0;
+    refused = n;
+    return seen;
+}
+
+int emu_blocks(void)
+{
+    return blocks;
+}
+
 size_t prxi_cu_device_bytes(void)
 {
     return sizeof(device);
@@ -20,7 +35,8 @@ int prxi_cu_probe(prxi_cu_info *info)
     info->major = 8;
     info->emulated = 1;
     info->multiprocessors = 1;
-    info->memory = info->memory_free = (size_t)4 << 30;
+    const char *memory = getenv("PRAXINO_EMU_MEMORY");      /* bytes, for tests of plans that do not fit */
+    info->memory = info->memory_free = memory ? (size_t)atoll(memory) : (size_t)4 << 30;
     return PRX_OK;
 }
 
@@ -38,10 +54,14 @@ void prxi_cu_close(void *dev)
 
 void *prxi_cu_alloc(void *dev, size_t bytes)
 {
-    (void)dev;
+    if (++allocations == refused) {
+        prxi_cu_fail(as_device(dev), PRX_ENOMEM, "device memory", "out of memory");
+        return nullptr;
+    }
     void *p = aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (p)
         memset(p, 0xff, bytes);
+    blocks += p != nullptr;
     return p;
 }
 
@@ -53,6 +73,7 @@ void *prxi_cu_alloc_shared(void *dev, size_t bytes)
 void prxi_cu_release(void *dev, void *p)
 {
     (void)dev;
+    blocks -= p != nullptr;
     free(p);
 }
 
