@@ -13,6 +13,9 @@
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 dim3 emu_thread, emu_block, emu_block_size, emu_grid;
 
@@ -138,6 +141,9 @@ void start_fiber(fiber *f, unsigned id)
 {
     if (!f->stack)
         f->stack = static_cast<unsigned char *>(aligned_alloc(64, STACK));
+#ifdef __SANITIZE_ADDRESS__
+    ASAN_UNPOISON_MEMORY_REGION(f->stack, STACK);       /* marks of frames that were left without a return */
+#endif
     f->id = id;
     f->done = false;
     f->gate = nullptr;
