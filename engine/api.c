@@ -1,10 +1,12 @@
 /* Public functions that stand on no object of their own: comparisons and benchmarks. */
+#include <stddef.h>
 #include <string.h>
 
 #include "attention/bench.h"
 #include "bench.h"
 #include "bench_vae.h"
 #include "engine.h"
+#include "engine/core/option.h"
 #include "engine/weights/safetensors.h"
 #include "video_io/compare.h"
 
@@ -40,17 +42,27 @@ static void close_clip(prxi_ctx *c, clip *k)
     prxi_tensors_close(c, &k->dump);
 }
 
-PRX_API int prx_compare(prx_engine *e, const char *a, const char *b, char **json)
+static const prxi_option align_options[] = {
+    { "align", PRXI_OPT_CHOICE, offsetof(prxi_alignment, trim), 0, 0, "none|trim", "none", "trim: as many frames as both have" },
+    { "offset", PRXI_OPT_INT, offsetof(prxi_alignment, offset), -1e9, 1e9, NULL, "0", "frames of b to skip; negative: of a" },
+    { "resize", PRXI_OPT_CHOICE, offsetof(prxi_alignment, resize), 0, 0, "none|a|b", "none", "whose size both are compared at" },
+    { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
+};
+
+PRX_API int prx_compare(prx_engine *e, const char *a, const char *b, const char *settings, char **json)
 {
+    prxi_alignment how = { 0, 0, 0 };
     clip one = { NULL, NULL }, two = { NULL, NULL };
     cJSON *result = NULL;
     prxi_clear(&e->ctx);
     *json = NULL;
-    int err = open_clip(&e->ctx, &one, a);
+    int err = prxi_option_parse(&e->ctx, align_options, &how, "", settings);
+    if (err == PRX_OK)
+        err = open_clip(&e->ctx, &one, a);
     if (err == PRX_OK)
         err = open_clip(&e->ctx, &two, b);
     if (err == PRX_OK)
-        err = prxi_compare(&e->ctx, one.reader, two.reader, &result);
+        err = prxi_compare(&e->ctx, one.reader, two.reader, &how, &result);
     close_clip(&e->ctx, &one);
     close_clip(&e->ctx, &two);
     return err < 0 ? err : prxi_json_text(&e->ctx, result, json);

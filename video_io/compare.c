@@ -15,6 +15,9 @@ typedef struct series {
 
 typedef struct comparison {
     prxi_reader *a, *b;
+    prxi_alignment how;
+    int64_t left_out[2];     /* frames at the end that have no partner, of a and b */
+    int from[2];             /* size of the clip that is resized; 0, 0: none is */
     size_t bytes;
     uint8_t *frame[4];       /* a, b; the frames before them */
     int64_t frames, identical;
@@ -36,15 +39,54 @@ static int add(prxi_ctx *c, series *s, double v)
     return PRX_OK;
 }
 
-static int check_pair(prxi_ctx *c, const comparison *k)
+/* Frames to skip at the beginning. */
+static int64_t skipped(const prxi_alignment *how, int of_b)
+{
+    const int64_t n = of_b ? how->offset : -how->offset;
+    return n > 0 ? n : 0;
+}
+
+/* a and b: frames from where the comparison begins. */
+static int refuse_lengths(prxi_ctx *c, const comparison *k, int64_t a, int64_t b)
+{
+    if (a < 1 || b < 1)
+        return prxi_fail(c, PRX_EINVAL, "compare: --offset %lld: no frame is left", (long long)k->how.offset);
+    return prxi_fail(c, PRX_EINVAL, "compare: the first has %lld frames, the second %lld%s; --align trim compares the first %lld",
+                     (long long)a, (long long)b, k->how.offset ? ", after the offset" : "", (long long)(a < b ? a : b));
+}
+
+static int check_pair(prxi_ctx *c, comparison *k)
 {
     const prxi_video_spec *a = prxi_reader_spec(k->a), *b = prxi_reader_spec(k->b);
-    if (a->width != b->width || a->height != b->height)
-        return prxi_fail(c, PRX_EINVAL, "compare: the first is %dx%d, the second %dx%d", a->width, a->height, b->width,
-                         b->height);
-    if (a->frames && b->frames && a->frames != b->frames)
-        return prxi_fail(c, PRX_EINVAL, "compare: the first has %lld frames, the second %lld", (long long)a->frames,
-                         (long long)b->frames);
+    if (a->width != b->width || a->height != b->height) {
+        if (!k->how.resize)
+            return prxi_fail(c, PRX_EINVAL, "compare: the first is %dx%d, the second %dx%d; --resize a or b scales to the size of one",
+                             a->width, a->height, b->width, b->height);
+        const prxi_video_spec *to = k->how.resize == 1 ? a : b, *from = k->how.resize == 1 ? b : a;
+        k->from[0] = from->width;
+        k->from[1] = from->height;
+        const int err = prxi_reader_resize(c, k->how.resize == 1 ? k->b : k->a, to->width, to->height);
+        if (err < 0)
+            return err;
+    }
+    const int64_t na = a->frames - skipped(&k->how, 0), nb = b->frames - skipped(&k->how, 1);
+    if (a->frames && b->frames && na != nb && !k->how.trim)
+        return refuse_lengths(c, k, na, nb);
+    return PRX_OK;
+}
+
+static int skip(prxi_ctx *c, comparison *k)
+{
+    const int of_b = k->how.offset > 0;
+    const int64_t n = skipped(&k->how, of_b);
+    for (int64_t i = 0; i < n; i++) {
+        const int got = prxi_reader_next(c, of_b ? k->b : k->a, k->frame[0]);
+        if (got < 0)
+            return got;
+        if (got == 0)
+            return prxi_fail(c, PRX_EINVAL, "compare: --offset %lld: the %s has only %lld frames", (long long)k->how.offset,
+                             of_b ? "second" : "first", (long long)i);
+    }
     return PRX_OK;
 }
 
@@ -75,7 +117,7 @@ static int measure(prxi_ctx *c, comparison *k)
     return add(c, &k->temporal, motion);
 }
 
-/* One clip ended; the other, which first_goes_on names, is read on so that both lengths can be said. */
+/* One clip ended; the other, which first_goes_on names, is read on so that both lengths can be said. 0: trimmed. */
 static int uneven(prxi_ctx *c, comparison *k, int first_goes_on)
 {
     int64_t n = k->frames + 1;
@@ -84,8 +126,8 @@ static int uneven(prxi_ctx *c, comparison *k, int first_goes_on)
         n++;
     if (got < 0)
         return got;
-    return prxi_fail(c, PRX_EINVAL, "compare: the first has %lld frames, the second %lld",
-                     (long long)(first_goes_on ? n : k->frames), (long long)(first_goes_on ? k->frames : n));
+    k->left_out[!first_goes_on] = n - k->frames;
+    return k->how.trim ? 0 : refuse_lengths(c, k, first_goes_on ? n : k->frames, first_goes_on ? k->frames : n);
 }
 
 static int next_pair(prxi_ctx *c, comparison *k)
@@ -111,7 +153,9 @@ static int walk(prxi_ctx *c, comparison *k)
     for (int i = 0; i < 4; i++)
         if (!(k->frame[i] = prxi_alloc(c->mem, PRXI_MEM_FRAMES, k->bytes)))
             return prxi_fail_nomem(c, "frames to compare", k->bytes);
-    int got;
+    int got = skip(c, k);
+    if (got < 0)
+        return got;
     while ((got = next_pair(c, k)) == 1) {
         const int err = measure(c, k);
         if (err < 0)
@@ -141,6 +185,26 @@ static double mean(const series *s)
     return s->n ? s->sum / (double)s->n : NAN;
 }
 
+static int report_alignment(const comparison *k, cJSON *root)
+{
+    const prxi_alignment *how = &k->how;
+    if (!how->trim && !how->offset && !how->resize)
+        return cJSON_AddNullToObject(root, "alignment") != NULL;
+    cJSON *o = cJSON_AddObjectToObject(root, "alignment"), *left = o ? cJSON_AddObjectToObject(o, "left_out") : NULL;
+    int ok = left && cJSON_AddBoolToObject(o, "trim", how->trim) && put(o, "offset", (double)how->offset) &&
+             put(left, "a", (double)k->left_out[0]) && put(left, "b", (double)k->left_out[1]);
+    if (!k->from[0])
+        return ok && cJSON_AddNullToObject(o, "resized");
+    cJSON *size = cJSON_CreateIntArray(k->from, 2);
+    cJSON *resized = ok ? cJSON_AddObjectToObject(o, "resized") : NULL;
+    if (!size || !resized || !cJSON_AddItemToObject(resized, "from", size)) {
+        cJSON_Delete(size);
+        return 0;
+    }
+    return cJSON_AddStringToObject(resized, "clip", how->resize == 1 ? "b" : "a") &&
+           cJSON_AddStringToObject(resized, "filter", PRXI_RESIZE_FILTER);
+}
+
 static int report(comparison *k, cJSON *root)
 {
     const prxi_video_spec *s = prxi_reader_spec(k->a);
@@ -158,13 +222,15 @@ static int report(comparison *k, cJSON *root)
     o = cJSON_AddObjectToObject(root, "ms_ssim");
     ok = ok && o && put(o, "luma", mean(&k->ms)) && put_series(o, "luma_per_frame", &k->ms);
     o = cJSON_AddObjectToObject(root, "temporal");
-    return ok && o && put(o, "psnr", prxi_psnr(motion)) && put_series(o, "per_frame", &k->temporal);
+    return ok && o && put(o, "psnr", prxi_psnr(motion)) && put_series(o, "per_frame", &k->temporal) && report_alignment(k, root);
 }
 
-int prxi_compare(prxi_ctx *c, prxi_reader *a, prxi_reader *b, cJSON **out)
+int prxi_compare(prxi_ctx *c, prxi_reader *a, prxi_reader *b, const prxi_alignment *how, cJSON **out)
 {
     *out = NULL;
     comparison k = { .a = a, .b = b };
+    if (how)
+        k.how = *how;
     series *const all[] = { &k.psnr, &k.luma, &k.rgb, &k.blocks, &k.ms, &k.temporal };
     int err = check_pair(c, &k);
     for (size_t i = 0; i < sizeof all / sizeof *all && err == PRX_OK; i++)
@@ -173,7 +239,8 @@ int prxi_compare(prxi_ctx *c, prxi_reader *a, prxi_reader *b, cJSON **out)
     if (err == PRX_OK)
         err = walk(c, &k);
     if (err == PRX_OK && k.frames == 0)
-        err = prxi_fail(c, PRX_EFORMAT, "compare: no frames");
+        err = k.how.offset ? prxi_fail(c, PRX_EINVAL, "compare: --offset %lld: no frame is left", (long long)k.how.offset)
+                           : prxi_fail(c, PRX_EFORMAT, "compare: no frames");
     cJSON *root = err == PRX_OK ? cJSON_CreateObject() : NULL;
     if (err == PRX_OK && (!root || !report(&k, root))) {
         cJSON_Delete(root);

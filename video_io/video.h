@@ -53,6 +53,9 @@ int  prxi_reader_open_frames(prxi_ctx *c, prxi_reader **out, const uint8_t *fram
 const prxi_video_spec *prxi_reader_spec(const prxi_reader *r);
 /* 1: rgb (8-bit [height, width, 3]) filled; 0: end; negative: error. */
 int  prxi_reader_next(prxi_ctx *c, prxi_reader *r, uint8_t *rgb);
+/* From now on frames come at this size (PRXI_RESIZE_FILTER), and the spec says so. At most once. */
+#define PRXI_RESIZE_FILTER "bicubic on each channel (libswscale)"
+int  prxi_reader_resize(prxi_ctx *c, prxi_reader *r, int width, int height);
 /* Presentation time of the frame last read, in seconds; NaN when unknown. */
 double prxi_reader_time(const prxi_reader *r);
 void prxi_reader_close(prxi_ctx *c, prxi_reader **r);

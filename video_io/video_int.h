@@ -19,6 +19,12 @@ int prxi_av_input_next(prxi_ctx *c, prxi_av_input *in, uint8_t *rgb);
 double prxi_av_input_time(const prxi_av_input *in);
 void prxi_av_input_close(prxi_ctx *c, prxi_av_input **in);
 
+/* 8-bit RGB frames to another size: libswscale's bicubic on each channel; shrinking widens the filter. */
+typedef struct prxi_resize prxi_resize;
+int prxi_resize_open(prxi_ctx *c, prxi_resize **out, int width, int height, int to_width, int to_height);
+int prxi_resize_run(prxi_ctx *c, prxi_resize *r, const uint8_t *rgb, uint8_t *out);
+void prxi_resize_close(prxi_ctx *c, prxi_resize **r);
+
 /* Silences libav's own log, which goes to stderr, unless the program has chosen a level. */
 void prxi_av_quiet(void);
 

@@ -101,7 +101,7 @@ int prxi_clip_measure(prxi_ctx *c, const prxi_clip *k, const prxi_clip *referenc
     if (err == PRX_OK)
         err = prxi_reader_open_frames(c, &b, k->frames, k->n, k->height, k->width);
     if (err == PRX_OK)
-        err = prxi_compare(c, a, b, &o);
+        err = prxi_compare(c, a, b, NULL, &o);
     prxi_reader_close(c, &a);
     prxi_reader_close(c, &b);
     if (err < 0)

@@ -274,8 +274,9 @@ PRX_API int prx_tune_evidence(prx_tune *t, const char **json);
 /* ---- video files ---- */
 
 /* Compares two videos, image sequences or dumps: PSNR, SSIM, per frame and mean, as JSON (free with prx_text_free). Different sizes or
- * lengths: PRX_EINVAL. */
-PRX_API int prx_compare(prx_engine *e, const char *a, const char *b, char **json);
+ * lengths: PRX_EINVAL, unless settings ("key=value,key=value", may be NULL) say how to align: align=trim (as many frames as both have),
+ * offset=N (skip N frames of b; negative: of a), resize=a|b (scale the other one to the size of a or b). */
+PRX_API int prx_compare(prx_engine *e, const char *a, const char *b, const char *settings, char **json);
 
 /* ---- tools that need no model; settings are "key=value,key=value", JSON texts are freed with prx_text_free ---- */
 

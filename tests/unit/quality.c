@@ -136,7 +136,7 @@ static int compare_frames(const uint8_t *a, int na, const uint8_t *b, int nb, in
     prxi_clear(&clip_ctx);
     REQUIRE(prxi_reader_open_frames(&clip_ctx, &ra, a, na, h, w) == PRX_OK, "open");
     REQUIRE(prxi_reader_open_frames(&clip_ctx, &rb, b, nb, h, w) == PRX_OK, "open");
-    const int err = prxi_compare(&clip_ctx, ra, rb, out);
+    const int err = prxi_compare(&clip_ctx, ra, rb, NULL, out);
     prxi_reader_close(&clip_ctx, &ra);
     prxi_reader_close(&clip_ctx, &rb);
     return err;
@@ -180,7 +180,7 @@ static void comparison(void)
     prxi_clear(&clip_ctx);
     prxi_reader_open_frames(&clip_ctx, &ra, a, 1, H, W);
     prxi_reader_open_frames(&clip_ctx, &rb, a, 1, W, H);
-    CHECK(prxi_compare(&clip_ctx, ra, rb, &o) == PRX_EINVAL && strstr(clip_ctx.error.text, "32x20") &&
+    CHECK(prxi_compare(&clip_ctx, ra, rb, NULL, &o) == PRX_EINVAL && strstr(clip_ctx.error.text, "32x20") &&
               strstr(clip_ctx.error.text, "20x32"), "%s", clip_ctx.error.text);
     prxi_reader_close(&clip_ctx, &ra);
     prxi_reader_close(&clip_ctx, &rb);

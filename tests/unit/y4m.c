@@ -184,7 +184,7 @@ static void sequence_sizes(void)
 static int compare(prx_engine *e, const char *a, const char *b, const char *text)
 {
     char *json;
-    const int err = prx_compare(e, a, b, &json);
+    const int err = prx_compare(e, a, b, NULL, &json);
     const char *said = err < 0 ? prx_engine_last_error(e) : json;
     CHECK(strstr(said, text), "%s, %s: %s", a, b, said);
     prx_text_free(e, json);
