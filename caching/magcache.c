@@ -58,7 +58,9 @@ static int take_branch(magcache *m, prxi_ctx *c, const prxi_json *j, const char 
         const double at = m->env.steps > 1 ? (double)(i * (n - 1)) / (m->env.steps - 1) : 0;
         to[i] = table[(int)nearbyint(at)];
     }
-    snprintf(m->note, sizeof m->note, n == m->env.steps ? "" : "; ratios of %d steps", n);
+    m->note[0] = '\0';
+    if (n != m->env.steps)
+        snprintf(m->note, sizeof m->note, "; ratios of %d steps", n);
     return PRX_OK;
 }
 
