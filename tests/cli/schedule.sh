@@ -6,7 +6,7 @@ size="--frames 5 --width 32 --height 32 --threads 2 --dtype f32"
 quiet="--progress none"
 printf 'a red ball\na blue cube spins\n' >prompts.txt
 number() { tr -d ' \n\t' <"$2" | grep -o "\"$1\":[0-9.e-]*" | head -n 1 | cut -d: -f2; }
-computed() { tr -d ' \n\t' <"$1" | grep -o '"computed_steps":[0-9]*' | cut -d: -f2; }
+computed() { tr -d ' \n\t' <"$1" | grep -o '"computed_steps":[0-9]*' | head -n 1 | cut -d: -f2; }
 
 # ---- measured, solved, shown ----
 

