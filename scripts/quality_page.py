@@ -23,7 +23,7 @@ def median(s, key):
 
 
 def family(label):
-    return label.split(" cache.")[0].split(" attention.")[0].split(" steps")[0].split(" scheduler")[0].strip(" ,;:")
+    return label.split("=")[0].rsplit(" ", 1)[0].strip(" ,;:") if "=" in label else label
 
 
 def is_front(s, every):

@@ -2,6 +2,7 @@
 
   eval.py --engine praxino   [--model models/tiny] [--n 224] [--command ./praxino]
   eval.py --engine diffusers [--n 224] [--batch 8]
+  eval.py --engine vae       drawn clips that only went through the autoencoder
   eval.py --truth            measures drawn clips instead: the accuracy of the measuring itself
 
 Writes a table, OUT/results.json, and a contact sheet OUT/sheet.png. The prompts are single-object combinations that
@@ -226,6 +227,20 @@ def render_truth(combos, a):
         yield clips.draw(clips.spec_single(np.random.default_rng(i), c, s, b, m))
 
 
+def render_vae(combos, a):
+    """Drawn clips that went through encoder and decoder: what the autoencoder alone loses."""
+    import torch
+    import train_dit
+    import train_vae
+    torch.set_num_threads(a.threads)
+    vae = train_dit.load_vae(None, a.model)
+    for clip in render_truth(combos, a):
+        x = torch.from_numpy(clip.transpose(3, 0, 1, 2).copy())[None].float() / 127.5 - 1
+        with torch.no_grad():
+            y = train_vae.decode(vae, train_vae.encode(vae, x)[0])[0].clamp(-1, 1)
+        yield ((y + 1) * 127.5).byte().permute(1, 2, 3, 0).numpy()
+
+
 def render_diffusers(combos, texts, a):
     import torch
     from diffusers import WanPipeline
@@ -258,7 +273,7 @@ def render_praxino(combos, texts, a):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--engine", choices=["praxino", "diffusers"], default="praxino")
+    p.add_argument("--engine", choices=["praxino", "diffusers", "vae"], default="praxino")
     p.add_argument("--truth", action="store_true")
     p.add_argument("--model", default="models/tiny")
     p.add_argument("--command", default="./praxino")
@@ -282,7 +297,7 @@ def main():
              for i, (c, s, b, m) in enumerate(combos)]
     if a.prompt:
         combos, texts = [("", "", "", "")] * len(a.prompt), a.prompt
-    source = render_truth(combos, a) if a.truth else (
+    source = render_truth(combos, a) if a.truth else render_vae(combos, a) if a.engine == "vae" else (
         render_diffusers(combos, texts, a) if a.engine == "diffusers" else render_praxino(combos, texts, a))
     keys = ("colour", "shape", "background", "motion")
     hits, by, wrong, shown, began = {k: 0 for k in keys}, {}, [], [], time.time()
