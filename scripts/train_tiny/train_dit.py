@@ -270,8 +270,8 @@ def schedule(frac, rng, stages):
     return mix[k][1], mix[k][2]
 
 
-STAGES = [(0.08, [(1.0, 1, 256)]),
-          (0.20, [(0.1, 1, 256), (0.7, 3, 96), (0.2, 9, 32)]),
+STAGES = [(0.06, [(1.0, 1, 256)]),
+          (0.16, [(0.1, 1, 256), (0.7, 3, 96), (0.2, 9, 32)]),
           (1.01, [(0.05, 1, 256), (0.05, 3, 96), (0.90, 9, 32)])]
 STAGES_LONG = [(1.01, [(0.03, 1, 256), (0.07, 3, 96), (0.90, 9, 32)])]
 
@@ -315,7 +315,9 @@ def main():
         np.save(stat, np.array([cfg["latents_mean"], cfg["latents_std"]]))
     if not os.path.exists(stat):
         v = torch.from_numpy(np.array(videos.map[:256])).float()
-        np.save(stat, np.stack([v.mean((0, 2, 3, 4)).numpy(), v.std((0, 2, 3, 4)).numpy()]))
+        std = v.std((0, 2, 3, 4)).numpy()
+        # a channel that the autoencoder left unused must not be blown up into something to be learnt
+        np.save(stat, np.stack([v.mean((0, 2, 3, 4)).numpy(), np.where(std < 0.1 * std.max(), std.max(), std)]))
     mean, std = (torch.from_numpy(v).view(1, Z, 1, 1, 1) for v in np.load(stat).astype(np.float32))
 
     dit, text = build(a.start_from)
