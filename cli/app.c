@@ -220,6 +220,17 @@ int cli_read_text(const char *option, const char *path, size_t max, char **text,
     return 0;
 }
 
+int cli_split_pair(const char *pair, char key[CLI_KEY_MAX], const char **value)
+{
+    const size_t n = strcspn(pair, "=");
+    if (n >= CLI_KEY_MAX)
+        return cli_error(2, "--set: '%.40s...': no setting has so long a name", pair);
+    memcpy(key, pair, n);
+    key[n] = '\0';
+    *value = pair + n + 1;
+    return 0;
+}
+
 char *cli_join_sets(const cli_args *a, const char *prefix, char separator)
 {
     const size_t skip = strlen(prefix);

@@ -27,6 +27,10 @@ int cli_open_engine(prx_engine **e, const cli_args *a);
  * $PRAXINO_DATA, beside the program, or where it was installed. 1 if found. */
 int cli_find_data(const char *name, char *path, size_t n);
 
+/* A pair of --set, which has its '=' (args.c saw to that). 0, or an exit code. */
+enum { CLI_KEY_MAX = 128 };
+int cli_split_pair(const char *pair, char key[CLI_KEY_MAX], const char **value);
+
 /* The --set pairs in one text, each followed by `separator`, without `prefix` where a pair begins with it; to be freed, NULL when
  * memory ran out. */
 char *cli_join_sets(const cli_args *a, const char *prefix, char separator);

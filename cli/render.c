@@ -105,13 +105,10 @@ static int load_preset(const render *r, const char *name)
 
 static int set_pair(const render *r, const char *pair)
 {
-    char key[128];
-    const size_t n = strcspn(pair, "=");
-    if (n >= sizeof key)
-        return cli_error(2, "--set: '%.40s...': no setting has so long a name", pair);
-    memcpy(key, pair, n);
-    key[n] = '\0';
-    return set(r, key, pair + n + 1);
+    char key[CLI_KEY_MAX];
+    const char *value;
+    const int code = cli_split_pair(pair, key, &value);
+    return code ? code : set(r, key, value);
 }
 
 /* Later ones win: preset, flags, --set (whose keys may belong to a policy that a flag chose). */

@@ -41,13 +41,10 @@ static int set(builder *b, const char *key, const char *value)
 
 static int set_pair(builder *b, const char *pair)
 {
-    char key[128];
-    const size_t n = strcspn(pair, "=");
-    if (n >= sizeof key)
-        return cli_error(2, "--set: '%.40s...': no setting has so long a name", pair);
-    memcpy(key, pair, n);
-    key[n] = '\0';
-    return set(b, key, pair + n + 1);
+    char key[CLI_KEY_MAX];
+    const char *value;
+    const int code = cli_split_pair(pair, key, &value);
+    return code ? code : set(b, key, value);
 }
 
 static int apply_settings(builder *b)

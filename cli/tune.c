@@ -72,13 +72,12 @@ static int read_seed(const cli_args *a, int64_t *seed)
 
 static int set_pair(prx_tune *t, const char *pair)
 {
-    char key[128];
-    const size_t n = strcspn(pair, "=");
-    if (n >= sizeof key)
-        return cli_error(2, "--set: '%.40s...': no setting has so long a name", pair);
-    memcpy(key, pair, n);
-    key[n] = '\0';
-    const int err = prx_tune_set(t, key, pair + n + 1);
+    char key[CLI_KEY_MAX];
+    const char *value;
+    const int code = cli_split_pair(pair, key, &value);
+    if (code)
+        return code;
+    const int err = prx_tune_set(t, key, value);
     return err < 0 ? tune_fail(t, err) : 0;
 }
 

@@ -1,4 +1,5 @@
 /* The plan's expectation: FLOPs counted by hand, step times that add up, warm-up and cached steps in the total, refused memory. */
+#include "tests/refuse.h"
 #include "tests/test.h"
 
 #include "engine/core/cpu.h"
@@ -55,20 +56,6 @@ static void totals(void)
     o = prxi_estimate_json(&e, &unknown, 4, 10, 10);
     CHECK(cJSON_IsTrue(cJSON_GetObjectItem(o, "sparse_density_is_assumed")), "content decides: said");
     cJSON_Delete(o);
-}
-
-static int countdown;
-
-static void *count_alloc(void *cookie, size_t n)
-{
-    (void)cookie;
-    return countdown-- > 0 ? malloc(n) : NULL;
-}
-
-static void count_free(void *cookie, void *p)
-{
-    (void)cookie;
-    free(p);
 }
 
 static void refused_memory(void)
