@@ -1,0 +1,192 @@
+/* What is asked of cuDNN, run by a stand-in on the host: the right tensors, in the right places, once per shape; one workspace, accounted;
+ * any call may fail, and then a text says so and nothing stays. */
+#include "tests/test.h"
+
+#include "engine/core/dtype.h"
+#include "engine/cuda/cudnn.h"
+#include "fake_cudnn.h"
+#include "tests/random.h"
+
+static prxi_mem mem;
+static prxi_ctx ctx;
+static test_random rng;
+
+static prxi_bf16 *values(size_t n)
+{
+    prxi_bf16 *p = calloc(n + 1, sizeof *p);
+    REQUIRE(p, "memory");
+    for (size_t i = 0; i < n; i++)
+        p[i] = prxi_f32_to_bf16((float)random_normal(&rng));
+    return p;
+}
+
+static double at(const prxi_bf16 *p, int64_t i)
+{
+    return (double)prxi_bf16_to_f32(p[i]);
+}
+
+static prxi_cudnn *open_fake(void)
+{
+    prxi_cudnn *u = NULL;
+    const int err = prxi_cudnn_open(&ctx, &u, fake_cudnn(), NULL, NULL, NULL, NULL);
+    CHECK((err == PRX_OK) == (u != NULL), "%s", ctx.error.text);
+    return u;
+}
+
+/* Rows with room after them, different for each operand. */
+static void check_attention(prxi_cudnn *u, int heads, int d, int n, int m, int lse)
+{
+    const int64_t row = (int64_t)heads * d;
+    const prxi_cudnn_attn s = { heads, d, lse, n, m, row + 8, row + 16, 3 * row, row + 24 };
+    const float scale = 0.3f;
+    prxi_bf16 *q = values((size_t)(n * s.ldq)), *k = values((size_t)(m * s.ldk)), *v = values((size_t)(m * s.ldv));
+    prxi_bf16 *o = values((size_t)(n * s.ldo));
+    float *sums = calloc((size_t)(heads * n), sizeof *sums);
+    double worst = 0;
+    REQUIRE(prxi_cudnn_attention(&ctx, u, &s, scale, q, k, v, o, lse ? sums : NULL) == PRX_OK, "%s", ctx.error.text);
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < n; i++) {
+            double sum = 0, out[128] = { 0 };
+            for (int j = 0; j < m; j++) {
+                double dot = 0;
+                for (int e = 0; e < d; e++)
+                    dot += at(q, i * s.ldq + h * d + e) * at(k, j * s.ldk + h * d + e);
+                const double w = exp(dot * (double)scale);
+                sum += w;
+                for (int e = 0; e < d; e++)
+                    out[e] += w * at(v, j * s.ldv + h * d + e);
+            }
+            for (int e = 0; e < d; e++)
+                worst = fmax(worst, fabs(at(o, i * s.ldo + h * d + e) - out[e] / sum));
+            if (lse)
+                worst = fmax(worst, fabs((double)sums[h * n + i] - log(sum)) * 1e3);
+        }
+    CHECK(worst < 0.02, "attention: off by %g", worst);
+    free(q), free(k), free(v), free(o), free(sums);
+}
+
+static void check_convolution(prxi_cudnn *u, const prxi_cudnn_conv *s)
+{
+    const int64_t plane = (int64_t)s->height * s->width, taps = (int64_t)s->kt * s->kh * s->kw;
+    prxi_bf16 *x = values((size_t)((s->frames + s->kt - 1) * plane * s->in)), *w = values((size_t)(s->out * taps * s->in));
+    prxi_bf16 *bias = values((size_t)s->out), *y = values((size_t)(s->frames * plane * s->out));
+    double worst = 0;
+    REQUIRE(prxi_cudnn_convolution(&ctx, u, s, x, w, bias, y) == PRX_OK, "%s", ctx.error.text);
+    for (int64_t i = 0; i < s->frames * plane * s->out; i++) {
+        const int64_t k = i % s->out, c = i / s->out % s->width, r = i / s->out / s->width % s->height, t = i / s->out / plane;
+        double sum = at(bias, k);
+        for (int64_t tap = 0; tap < taps; tap++) {
+            const int64_t row = r + tap / s->kw % s->kh - s->kh / 2, col = c + tap % s->kw - s->kw / 2;
+            for (int e = 0; e < s->in && row >= 0 && row < s->height && col >= 0 && col < s->width; e++)
+                sum += at(x, ((t + tap / s->kw / s->kh) * plane + row * s->width + col) * s->in + e) * at(w, (k * taps + tap) * s->in + e);
+        }
+        worst = fmax(worst, fabs(at(y, i) - sum) / (1 + fabs(sum)));
+    }
+    CHECK(worst < 0.005, "convolution %dx%dx%d: off by %g", s->kt, s->kh, s->kw, worst);
+    free(x), free(w), free(bias), free(y);
+}
+
+static void check_numbers(void)
+{
+    static const prxi_cudnn_conv convs[] = { { 8, 16, 2, 5, 7, 3, 3, 3 }, { 16, 8, 1, 4, 3, 3, 1, 1 }, { 8, 8, 3, 4, 4, 1, 3, 3 } };
+    prxi_cudnn *u = open_fake();
+    fake_cudnn_planned();
+    for (int turn = 0; turn < 2; turn++) {
+        check_attention(u, 3, 64, 33, 21, 0);
+        check_attention(u, 2, 128, 5, 40, 1);
+        for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
+            check_convolution(u, &convs[i]);
+        CHECK(fake_cudnn_planned() == (turn ? 0 : 5), "a plan per shape, made once");
+    }
+    CHECK(atomic_load(&mem.now[PRXI_MEM_SCRATCH]) == 256, "the workspace is accounted: %zu", atomic_load(&mem.now[PRXI_MEM_SCRATCH]));
+    prxi_cudnn_close(&ctx, &u);
+}
+
+/* More shapes than are kept: old plans make room. */
+static void check_eviction(void)
+{
+    prxi_cudnn *u = open_fake();
+    for (int i = 1; i <= 300; i++) {
+        const prxi_cudnn_attn s = { 1, 64, 0, i, 8, 64, 64, 64, 64 };
+        CHECK(prxi_cudnn_plan_attn(&ctx, u, &s, NULL) == PRX_OK, "%s", ctx.error.text);
+    }
+    CHECK(fake_cudnn_alive() < 128 * 64, "%d descriptors", fake_cudnn_alive());
+    prxi_cudnn_close(&ctx, &u);
+    CHECK(fake_cudnn_alive() == 0, "%d descriptors stay", fake_cudnn_alive());
+}
+
+static int everything(void)
+{
+    static const prxi_cudnn_attn s = { 1, 64, 1, 2, 2, 64, 64, 64, 64 };
+    static const prxi_cudnn_conv conv = { 8, 8, 1, 2, 2, 3, 3, 3 };
+    static prxi_bf16 x[4096];
+    float lse[2];
+    prxi_cudnn *u = NULL;
+    int err = prxi_cudnn_open(&ctx, &u, fake_cudnn(), NULL, NULL, NULL, NULL);
+    if (err == PRX_OK)
+        err = prxi_cudnn_attention(&ctx, u, &s, 1, x, x, x, x + 1024, lse);
+    if (err == PRX_OK)
+        err = prxi_cudnn_convolution(&ctx, u, &conv, x, x, x, x + 2048);
+    prxi_cudnn_close(&ctx, &u);
+    return err;
+}
+
+/* Where a configuration fails, another may do: such a failure may end well. */
+static void check_faults(void)
+{
+    fake_cudnn_fail(0);
+    REQUIRE(everything() == PRX_OK, "%s", ctx.error.text);
+    const int calls = fake_cudnn_fail(0);
+    int refused = 0;
+    CHECK(calls > 100, "%d calls", calls);
+    for (int n = 1; n <= calls; n++) {
+        prxi_clear(&ctx);
+        fake_cudnn_fail(n);
+        const int err = everything();
+        CHECK(err == PRX_OK || (strncmp(ctx.error.text, "cuDNN: ", 7) == 0 && strlen(ctx.error.text) > 12), "call %d: %d, '%s'", n, err,
+              ctx.error.text);
+        refused += err < 0;
+        CHECK(fake_cudnn_alive() == 0 && atomic_load(&mem.total) == 0, "call %d: %d descriptors, %zu bytes stay", n, fake_cudnn_alive(),
+              atomic_load(&mem.total));
+    }
+    CHECK(refused > calls / 2, "%d of %d", refused, calls);
+    fake_cudnn_fail(0);
+    prxi_clear(&ctx);
+}
+
+static void check_missing(void)
+{
+    prxi_cudnn_api api;
+    void *library;
+    prxi_cudnn *u = NULL;
+    setenv("PRAXINO_CUDNN", "/nowhere/libcudnn.so.9", 1);
+    CHECK(prxi_cudnn_load(&ctx, &api, &library) == PRX_ENOTSUP && strstr(ctx.error.text, "/nowhere/libcudnn.so.9"), "%s", ctx.error.text);
+    prxi_clear(&ctx);
+    setenv("PRAXINO_CUDNN", "libm.so.6", 1);
+    CHECK(prxi_cudnn_load(&ctx, &api, &library) == PRX_ENOTSUP && strstr(ctx.error.text, "libm.so.6 has no cudnn"), "%s", ctx.error.text);
+    prxi_clear(&ctx);
+    unsetenv("PRAXINO_CUDNN");
+    fake_cudnn_version(90100);
+    CHECK(prxi_cudnn_open(&ctx, &u, fake_cudnn(), NULL, NULL, NULL, NULL) == PRX_ENOTSUP && strstr(ctx.error.text, "9.14"), "%s",
+          ctx.error.text);
+    fake_cudnn_version(91900);
+    prxi_clear(&ctx);
+    REQUIRE(prxi_cudnn_open(&ctx, &u, fake_cudnn(), NULL, "{}", NULL, NULL) == PRX_OK, "%s", ctx.error.text);
+    static const prxi_cudnn_attn s = { 1, 64, 0, 2, 2, 64, 64, 64, 64 };
+    CHECK(prxi_cudnn_attention(&ctx, u, &s, 1, &s, &s, &s, &u, NULL) == PRX_ENOTSUP, "a profile runs nothing");
+    prxi_clear(&ctx);
+    prxi_cudnn_close(&ctx, &u);
+}
+
+int main(void)
+{
+    rng.state = 5;
+    prxi_mem_init(&mem, NULL);
+    ctx.mem = &mem;
+    check_numbers();
+    check_eviction();
+    check_faults();
+    check_missing();
+    CHECK(fake_cudnn_alive() == 0 && atomic_load(&mem.total) == 0, "leaks");
+    return TEST_END();
+}
