@@ -77,6 +77,22 @@ static const prxi_option options[] = {
 
 /* ---- plan ---- */
 
+/* Settings that would change nothing in this job: whoever gives them expects something. */
+static int check_no_effect(const dbcache *d, prxi_ctx *c, const prxi_cache_env *env)
+{
+    if (d->order > 1 && d->calibrator == PRXI_FORECAST_NONE)
+        return prxi_fail(c, PRX_EINVAL, "cache.order: %lld: needs cache.calibrator=taylor or newton", (long long)d->order);
+    if (d->refresh_repeat && !d->refresh_hint)
+        return prxi_fail(c, PRX_EINVAL, "cache.force_refresh_step_policy: repeat needs cache.force_refresh_step_hint");
+    if (d->refresh_hint >= env->steps)
+        return prxi_fail(c, PRX_EINVAL, "cache.force_refresh_step_hint: %lld: below the %d steps of the job expected",
+                         (long long)d->refresh_hint, env->steps);
+    if (env->experts < EXPERTS && (d->warmup_2 >= 0 || d->max_cached_2 >= -1))
+        return prxi_fail(c, PRX_EINVAL, "cache.%s: the model has no second expert",
+                         d->warmup_2 >= 0 ? "max_warmup_steps_2" : "max_cached_steps_2");
+    return PRX_OK;
+}
+
 static int check_options(const dbcache *d, prxi_ctx *c, const prxi_cache_env *env)
 {
     if (d->fn + d->bn >= env->blocks)
@@ -94,7 +110,7 @@ static int check_options(const dbcache *d, prxi_ctx *c, const prxi_cache_env *en
         return prxi_fail(c, PRX_EINVAL, "steps: %d; at most %d with this cache", env->steps, MAX_STEPS);
     if (d->policy && !*d->mask_text)
         return prxi_fail(c, PRX_EINVAL, "cache.steps_computation_policy: static needs cache.steps_computation_mask");
-    return PRX_OK;
+    return check_no_effect(d, c, env);
 }
 
 static void set_gates(dbcache *d, const prxi_cache_env *env)

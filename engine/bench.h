@@ -19,7 +19,8 @@ int prxi_bench_norm(prxi_ctx *c, prxi_stream *s, uint32_t isa, cJSON *rows);
 int prxi_bench_step(struct prx_engine *e, prxi_stream *s, const char *options, int decode, cJSON *rows);
 /* What a cached step of every cache costs beside a computed one, on a Wan-like model with random weights; options as above. Rows {"cache",
  * "shape", "dtype", "step_seconds", "cached_seconds", "share" (cached over computed), "bound" (what it may be), "computed_share" (a
- * computed step under the cache over one without)}; seconds are those of the fastest. */
+ * computed step under the cache over one without)}; seconds are those of the fastest. The row "dbcache gate F1" has the gate's own time
+ * (copying, comparing and keeping the probe) in the place of a cached step's. */
 int prxi_bench_cache(struct prx_engine *e, prxi_stream *s, const char *options, cJSON *rows);
 
 #endif

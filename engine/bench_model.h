@@ -20,6 +20,29 @@ typedef struct prxi_bench_clip {
 typedef int (*prxi_bench_fn)(void *cookie, prxi_stream *s, prxi_dit_run *run);
 int prxi_bench_with_dit(struct prx_engine *e, prxi_stream *s, const char *dir, const prxi_dit_config *cfg, const prxi_bench_clip *clip,
                         prxi_bench_fn fn, void *cookie);
+/* Tokens of a clip of this many pixels and frames, and the clip itself. */
+static inline int64_t prxi_bench_tokens(int64_t width, int64_t height, int64_t frames)
+{
+    return ((frames - 1) / 4 + 1) * (height / 16) * (width / 16);
+}
+
+static inline prxi_bench_clip prxi_bench_clip_of(int64_t width, int64_t height, int64_t frames, int64_t text_rows)
+{
+    return (prxi_bench_clip) { (int)((frames - 1) / 4 + 1), (int)height / 8, (int)width / 8, (int)text_rows };
+}
+
+static inline size_t prxi_bench_latents(const prxi_bench_clip *clip)
+{
+    return 16 * (size_t)clip->frames * (size_t)clip->height * (size_t)clip->width;
+}
+
+/* The transformer of a Wan of this shape. */
+static inline prxi_dit_config prxi_bench_dit(int64_t heads, int64_t layers, int64_t ffn)
+{
+    return (prxi_dit_config) { .heads = (int)heads, .head_dim = 128, .layers = (int)layers, .ffn_dim = ffn, .text_dim = 4096,
+                               .in_channels = 16, .out_channels = 16 };
+}
+
 /* Removes what the two wrote, and dir. */
 void prxi_bench_remove(const char *dir);
 

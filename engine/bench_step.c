@@ -99,7 +99,8 @@ static double step_gflop(const settings *z, double tokens)
 
 static int time_steps(prxi_ctx *c, prxi_stream *s, const settings *z, prxi_dit_run *run, double *t)
 {
-    const size_t n = 16 * (size_t)((z->frames - 1) / 4 + 1) * (size_t)(z->height / 8) * (size_t)(z->width / 8);
+    const prxi_bench_clip clip = prxi_bench_clip_of(z->width, z->height, z->frames, z->text);
+    const size_t n = prxi_bench_latents(&clip);
     float *x = prxi_alloc(c->mem, PRXI_MEM_ACTIVATIONS, 3 * n * sizeof *x);
     if (!x)
         return prxi_fail_nomem(c, "latents", 3 * n * sizeof *x);
@@ -138,7 +139,7 @@ static int expect(prx_engine *e, prxi_stream *s, const settings *z, const prxi_d
     const prxi_attn_plan dense = { .density = 1.0, .sparse_density = 1.0 };
     const prxi_estimate_env env = {
         .kernels = &e->kernels, .dit = cfg, .dtype = e->dtype, .branches = 2, .attn = &dense,
-        .tokens = ((z->frames - 1) / 4 + 1) * (z->height / 16) * (z->width / 16),
+        .tokens = prxi_bench_tokens(z->width, z->height, z->frames),
     };
     prxi_estimate out;
     const int err = prxi_estimate_run(&e->ctx, s, &env, &out);
@@ -148,9 +149,8 @@ static int expect(prx_engine *e, prxi_stream *s, const settings *z, const prxi_d
 
 static int with_dit(prx_engine *e, prxi_stream *s, const settings *z, const char *dir, double *t, double *expected)
 {
-    const prxi_dit_config cfg = { .heads = (int)z->heads, .head_dim = 128, .layers = (int)z->layers, .ffn_dim = z->ffn,
-                                  .text_dim = 4096, .in_channels = 16, .out_channels = 16 };
-    const prxi_bench_clip clip = { (int)((z->frames - 1) / 4 + 1), (int)z->height / 8, (int)z->width / 8, (int)z->text };
+    const prxi_dit_config cfg = prxi_bench_dit(z->heads, z->layers, z->ffn);
+    const prxi_bench_clip clip = prxi_bench_clip_of(z->width, z->height, z->frames, z->text);
     timed job = { z, t };
     const int err = expect(e, s, z, &cfg, expected);
     return err < 0 ? err : prxi_bench_with_dit(e, s, dir, &cfg, &clip, time_run, &job);
@@ -234,7 +234,7 @@ int prxi_bench_step(prx_engine *e, prxi_stream *s, const char *text, int decode,
     prxi_bench_remove(dir);
     if (err < 0)
         return err;
-    const double tokens = (double)((z.frames - 1) / 4 + 1) * (double)(z.height / 16) * (double)(z.width / 16);
+    const double tokens = (double)prxi_bench_tokens(z.width, z.height, z.frames);
     snprintf(shape, sizeof shape, "%lldx%lldx%lld, %s %lld", (long long)z.width, (long long)z.height, (long long)z.frames,
              decode ? "base" : "layers", (long long)(decode ? z.base : z.layers));
     add_row(rows, decode ? "decode" : "step", shape, e->dtype, t, (int)z.repeats, decode ? decode_gflop(&z) : step_gflop(&z, tokens),

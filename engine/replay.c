@@ -61,7 +61,8 @@ static int read_measured(prxi_ctx *c, trace *t)
         cJSON_ArrayForEach(pair, branch)
         {
             const cJSON *step = cJSON_GetArrayItem(pair, 0), *diff = cJSON_GetArrayItem(pair, 1);
-            if (!cJSON_IsNull(pair) && (!cJSON_IsNumber(step) || !cJSON_IsNumber(diff) || cJSON_GetArraySize(pair) != 2))
+            if (!cJSON_IsNull(pair) && (!cJSON_IsNumber(step) || !cJSON_IsNumber(diff) || !isfinite(diff->valuedouble) ||
+                                        cJSON_GetArraySize(pair) != 2))
                 return prxi_fail(c, PRX_EFORMAT, "%s: measured: branch %d step %d: null, or a step and a diff expected", t->json.path, b,
                                  i);
             t->diffs[b * t->steps + i] = cJSON_IsNull(pair) ? NAN : diff->valuedouble;
@@ -90,7 +91,12 @@ static int read_origin(prxi_ctx *c, trace *t)
         return err;
     if (experts && (!cJSON_IsArray(experts) || cJSON_GetArraySize(experts) != t->steps))
         return prxi_fail(c, PRX_EFORMAT, "%s: experts: one number per step, %d, expected", t->json.path, t->steps);
-    cJSON_ArrayForEach(e, experts) t->expert[i++] = cJSON_IsNumber(e) && e->valueint == 1;
+    cJSON_ArrayForEach(e, experts)
+    {
+        if (!cJSON_IsNumber(e) || (e->valuedouble != 0 && e->valuedouble != 1))
+            return prxi_fail(c, PRX_EFORMAT, "%s: experts: step %d: 0 or 1 expected", t->json.path, i);
+        t->expert[i++] = e->valueint;
+    }
     return read_measured(c, t);
 }
 
@@ -104,7 +110,8 @@ static int read_trace(prxi_ctx *c, trace *t)
         return err;
     t->steps = (int)steps;
     t->branches = cJSON_IsArray(probes) ? cJSON_GetArraySize(probes) : 0;
-    if (!steps || t->branches < 1 || t->branches > MAX_BRANCHES || (cJSON_IsArray(names) && cJSON_GetArraySize(names) != t->branches))
+    if (!steps || t->branches < 1 || t->branches > MAX_BRANCHES ||
+        (names && (!cJSON_IsArray(names) || cJSON_GetArraySize(names) != t->branches)))
         return prxi_fail(c, PRX_EFORMAT, "%s: steps, branches and probes of one or two branches expected: not a trace", t->json.path);
     cJSON_ArrayForEach(branch, probes)
     {
@@ -160,6 +167,8 @@ static int match_settings(prxi_ctx *c, trace *t, const prxi_cache_policy *p, con
                        prxi_parse_num(text, &l1) && l1 > 0;
     if (!metric)
         return PRX_OK;
+    if (!cJSON_IsObject(metric))
+        return prxi_fail(c, PRX_EFORMAT, "%s: metric: an object expected", t->json.path);
     if (states != cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(metric, "states")))
         return prxi_fail(c, PRX_EINVAL, "%s: recorded with%s cache.l1_hidden_states_diff_threshold; the trace holds %s", t->json.path,
                          states ? "out" : "", states ? "residuals" : "states");
@@ -266,28 +275,54 @@ static int run_trace(prx_engine *e, const prxi_cache_policy *p, void *priv, cons
     return err;
 }
 
-PRX_API int prx_replay(prx_engine *e, const char *cache, const char *settings, const char *path, char **json)
+/* Of a policy that replays; NULL after an error. */
+static const prxi_cache_policy *find_policy(prxi_ctx *c, const char *cache)
+{
+    const prxi_cache_policy *p = prxi_cache_policy_find(cache);
+    if (p && p->at_block && strcmp(cache, "dbcache") == 0)
+        return p;
+    prxi_fail(c, PRX_EINVAL, "cache: '%s': a trace of probes replays dbcache only", cache);
+    return NULL;
+}
+
+static int replay(prx_engine *e, const prxi_cache_policy *p, const char *settings, trace *t, char **json)
 {
     prxi_ctx *c = &e->ctx;
-    trace t = { 0 };
     cJSON *out = NULL;
-    prxi_clear(c);
-    *json = NULL;
-    const prxi_cache_policy *p = prxi_cache_policy_find(cache);
-    if (!p || !p->at_block || strcmp(cache, "dbcache") != 0)
-        return prxi_fail(c, PRX_EINVAL, "cache: '%s': a trace of probes replays dbcache only", cache);
-    int err = prxi_json_open(c, &t.json, path, 0);
-    if (err < 0)
-        return err;
     void *priv = prxi_calloc(c->mem, PRXI_MEM_MISC, 1, p->priv_size);
-    err = priv ? prxi_option_parse(c, p->options, priv, "cache.", settings) : prxi_fail_nomem(c, cache, p->priv_size);
-    if (err == PRX_OK && (err = read_trace(c, &t)) == PRX_OK)
-        err = match_settings(c, &t, p, priv);
+    int err = priv ? prxi_option_parse(c, p->options, priv, "cache.", settings) : prxi_fail_nomem(c, p->name, p->priv_size);
+    if (err == PRX_OK && (err = read_trace(c, t)) == PRX_OK)
+        err = match_settings(c, t, p, priv);
     if (err == PRX_OK)
-        err = run_trace(e, p, priv, &t, &out);
+        err = run_trace(e, p, priv, t, &out);
     if (priv)
         p->close(priv, c);
     prxi_free(c->mem, priv);
-    close_trace(c, &t);
     return err < 0 ? err : prxi_json_text(c, out, json);
+}
+
+int prxi_replay_text(prx_engine *e, const char *cache, const char *settings, const char *name, const char *text, size_t n, char **json)
+{
+    trace t = { 0 };
+    prxi_clear(&e->ctx);
+    *json = NULL;
+    const prxi_cache_policy *p = find_policy(&e->ctx, cache);
+    int err = p ? prxi_json_parse(&e->ctx, &t.json, name, text, n) : PRX_EINVAL;
+    if (err == PRX_OK)
+        err = replay(e, p, settings, &t, json);
+    close_trace(&e->ctx, &t);
+    return err;
+}
+
+PRX_API int prx_replay(prx_engine *e, const char *cache, const char *settings, const char *path, char **json)
+{
+    trace t = { 0 };
+    prxi_clear(&e->ctx);
+    *json = NULL;
+    const prxi_cache_policy *p = find_policy(&e->ctx, cache);
+    int err = p ? prxi_json_open(&e->ctx, &t.json, path, 0) : PRX_EINVAL;
+    if (err == PRX_OK)
+        err = replay(e, p, settings, &t, json);
+    close_trace(&e->ctx, &t);
+    return err;
 }

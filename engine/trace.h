@@ -5,6 +5,7 @@
 
 #include "caching/cache.h"
 
+struct prx_engine;
 struct prx_job;
 typedef struct prxi_trace prxi_trace;
 
@@ -18,5 +19,9 @@ extern const prxi_cache_policy prxi_trace_policy;
 
 /* Options that say what the gate measures: a recorded diff serves a replay that has them equal. NULL ends the list. */
 extern const char *const prxi_trace_metric[];
+
+/* prx_replay of a trace in memory; name is for messages. */
+int prxi_replay_text(struct prx_engine *e, const char *cache, const char *settings, const char *name, const char *text, size_t n,
+                     char **json);
 
 #endif

@@ -1,15 +1,50 @@
 #!/bin/sh
-# Measures LeMiCa's graphs of a model and solves schedules: scripts/lemica/measure.sh [MODEL [PROMPTS]]. Run from the root.
-# MODEL/lemica_graph.json is what `--cache lemica --set cache.budget=N` reads; MODEL/schedules has a file for each budget, for
-# --schedule. Schedules carry sigmas: those of 25 steps serve 20 and 50 steps too. Interrupted, the same command goes on.
+# Measures what the caches need to know of a model: scripts/lemica/measure.sh [MODEL [PROMPTS]]. Run from the root.
+#   MODEL/lemica_graph.json, lemica_graph_velocity.json    LeMiCa's graphs; the first is what `--cache lemica --set cache.budget=N` reads
+#   MODEL/schedules/                                       schedules of several budgets for --schedule, and a picture of each graph
+#   MODEL/teacache.json, magcache.json                     the numbers of TeaCache and MagCache; in schedules/ those of 20 and 50 steps
+# The two graphs are measured side by side, each on half of the cores: small models leave cores idle otherwise. Interrupted, the same command
+# goes on; graphs and numbers that are there are measured anew. Schedules carry sigmas: those of 25 steps serve 20 and 50 steps too.
 # f32: in bf16 the rounding of the network hides what short jumps cost.
 set -eu
 model=${1:-models/tiny} prompts=${2:-scripts/lemica/calibrate.txt} budgets=5,6,7,8,10,12,15,18
+steps=${PRX_STEPS:-25}
+threads=$(($(nproc) / 2))
+[ "$threads" -ge 1 ] || threads=1
+begin=$(date +%s)
 mkdir -p "$model/schedules"
+praxino() { ./praxino "$@"; }
+praxino inspect "$model" >/dev/null
+
+graph_of() { if [ "$1" = residual ]; then echo "$model/lemica_graph.json"; else echo "$model/lemica_graph_$1.json"; fi; }
+
+build() {
+    praxino schedule build -m "$model" --prompts "$prompts" --steps "$steps" --dtype f32 --threads "$threads" --reuse "$1" \
+        --progress "$2" -o "$(graph_of "$1")"
+}
+
+# The bar of one speaks for both: they do the same number of steps.
+build velocity none &
+other=$!
+trap 'kill -s TERM $other 2>/dev/null || true' INT TERM
+build residual auto
+wait $other || { echo "measure: the velocity's graph failed" >&2; exit 1; }
+trap - INT TERM
+
 for reuse in residual velocity; do
-    graph=$model/lemica_graph.json name=lemica
-    [ $reuse = residual ] || { graph=$model/lemica_graph_velocity.json name=lemica-velocity; }
-    ./praxino schedule build -m "$model" --prompts "$prompts" --dtype f32 --reuse $reuse -o "$graph"
-    ./praxino schedule solve "$graph" --budget $budgets --json "$model/schedules/$name-%d.json"
-    ./praxino schedule show "$graph" "$model/schedules/$name-6.json" "$model/schedules/$name-12.json" --png "$model/schedules/$name.png"
+    graph=$(graph_of $reuse) name=lemica
+    [ $reuse = residual ] || name=lemica-$reuse
+    praxino schedule solve "$graph" --budget $budgets --json "$model/schedules/$name-%d.json"
+    praxino schedule show "$graph" "$model/schedules/$name-6.json" "$model/schedules/$name-12.json" --png "$model/schedules/$name.png"
 done
+
+# Both change with the number of steps: the model's own, and those of the sweeps.
+first=$(grep -v '^[[:space:]]*$' "$prompts" | head -n 1)
+for cache in teacache magcache; do
+    for n in "$steps" 20 50; do
+        file=$model/schedules/$cache-$n.json
+        [ "$n" != "$steps" ] || file=$model/$cache.json
+        praxino render "$first" -m "$model" --steps "$n" --cache $cache --set cache.calibrate="$file" --progress none -o out.null
+    done
+done
+echo "measured in $(($(date +%s) - begin)) s" >&2

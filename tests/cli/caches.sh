@@ -45,6 +45,54 @@ expect 2 "a trace of a cache without probes" render --cache easycache --record-t
 expect 2 "a trace into no folder" render --record-trace nowhere/t.json -o none.y4m
 absent none.y4m none.json
 
+# ---- traces of another shape: one line, exit code 2, nothing written ----
+
+bad() {
+    what=$1; shift
+    expect 2 "$what" "$PRAXINO" replay "$@" --json none.json
+    says "$file" "$what: names the file"
+    absent none.json
+}
+# $1: what the trace is; $2: its members
+trace() { printf '{%s}' "$2" >bad.json; file=bad.json; bad "a trace with $1" bad.json; }
+good='"steps": 3, "branches": ["cond"]'
+probes='"probes": [[[1, 2], [1, 3], [2, 2]]]'
+printf '{%s, %s}' "$good" "$probes" >ok.json
+expect 0 "a small trace" "$PRAXINO" replay ok.json --set cache.max_warmup_steps=1 --json ok.out
+check "has three decisions" test "$(flat ok.out | grep -o '"[FC]"' | wc -l)" = 3
+trace "no steps" "$probes"
+trace "no probes" "$good"
+trace "0 steps" "\"steps\": 0, $probes"
+trace "2.5 steps" "\"steps\": 2.5, $probes"
+trace "a million steps" "\"steps\": 1000000, $probes"
+trace "more steps than probes" "\"steps\": 4, $probes"
+trace "fewer steps than probes" "\"steps\": 2, $probes"
+trace "two names for a branch" "\"steps\": 3, \"branches\": [\"cond\", \"uncond\"], $probes"
+trace "a number for names" "\"steps\": 3, \"branches\": 1, $probes"
+trace "three branches" "\"steps\": 1, \"probes\": [[[1]], [[1]], [[1]]]"
+trace "ragged values" "$good, \"probes\": [[[1, 2], [1], [2, 2]]]"
+trace "no values" "$good, \"probes\": [[[], [], []]]"
+trace "text for a value" "$good, \"probes\": [[[1, 2], [1, \"2\"], [2, 2]]]"
+trace "NaN" "$good, \"probes\": [[[1, 2], [1, NaN], [2, 2]]]"
+trace "infinity" "$good, \"probes\": [[[1, 2], [1, 1e999], [2, 2]]]"
+trace "an expert too many" "$good, $probes, \"experts\": [0, 0, 1, 1]"
+trace "a third expert" "$good, $probes, \"experts\": [0, 1, 2]"
+trace "too few diffs" "$good, $probes, \"measured\": [[null, null]]"
+trace "a diff without its step" "$good, $probes, \"measured\": [[null, [0.5], null]]"
+trace "an infinite diff" "$good, $probes, \"measured\": [[null, [0, 1e999], null]]"
+trace "a metric that is no object" "$good, $probes, \"metric\": 1"
+trace "the metric of states" "$good, $probes, \"metric\": {\"states\": true}"
+printf '[1, 2]' >bad.json; bad "a list" bad.json
+printf '{"steps": 3' >bad.json; bad "half a trace" bad.json
+: >bad.json; bad "an empty file" bad.json
+file=nowhere.json; bad "no file" nowhere.json
+file=trace.json; bad "blocks other than recorded" trace.json --set cache.Fn_compute_blocks=2
+file=cache.; bad "an unknown option" ok.json --set cache.residual_dif_threshold=1
+bad "a threshold that is no number" ok.json --set cache.residual_diff_threshold=nan
+bad "an order without a calibrator" ok.json --set cache.order=2
+bad "a mask of other steps" ok.json --set cache.steps_computation_mask=10
+file=teacache; bad "another cache" ok.json --cache teacache
+
 if [ -f "$builtin/model_index.json" ]; then
     small="-m $builtin --steps 25 --frames 9 --seed 7 --threads 2 --progress none"
     for cache in teacache magcache easycache dbprune dbcache; do

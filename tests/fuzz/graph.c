@@ -1,11 +1,10 @@
 /* A graph file: what is read is a graph with forward edges, and every budget has a path from the first step to the last along them, or
  * an error. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "caching/dag.h"
 #include "caching/schedule.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_json.h"
 
 const int fuzz_rounds = 50000;
 const fuzz_seed fuzz_seeds[] = {
@@ -32,29 +31,26 @@ static void check_path(const prxi_dag *g, const prxi_dag_path *p, int budget)
             abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+static void check_file(prxi_ctx *c, const prxi_json *j)
 {
     static prxi_schedule origin;
-    prxi_mem mem;
-    prxi_mem_init(&mem, NULL);
-    prxi_ctx c = { .mem = &mem };
-    prxi_json j;
     prxi_dag g = { 0 };
     prxi_dag_path p;
-    if (prxi_json_parse(&c, &j, "fuzz", (const char *)data, n) == PRX_OK && prxi_dag_read(&c, &g, &j) == PRX_OK) {
-        for (int budget = 0; budget <= g.steps + 1 && budget < 12; budget++)
-            for (int o = PRXI_DAG_MINIMAX; o <= PRXI_DAG_SUM; o++) {
-                prxi_clear(&c);
-                if (prxi_dag_solve(&c, &g, budget, (prxi_dag_objective)o, &p) == PRX_OK)
-                    check_path(&g, &p, budget);
-            }
-        origin.steps = g.steps;
-        if (prxi_schedule_read_origin(&c, &origin, &j) == PRX_OK && origin.has_sigmas && !(origin.sigmas[g.steps - 1] > 0))
-            abort();
-    }
-    prxi_dag_close(&c, &g);
-    prxi_json_close(&c, &j);
-    if (atomic_load(&mem.total) != 0)
+    if (prxi_dag_read(c, &g, j) < 0)
+        return;
+    for (int budget = 0; budget <= g.steps + 1 && budget < 12; budget++)
+        for (int o = PRXI_DAG_MINIMAX; o <= PRXI_DAG_SUM; o++) {
+            prxi_clear(c);
+            if (prxi_dag_solve(c, &g, budget, (prxi_dag_objective)o, &p) == PRX_OK)
+                check_path(&g, &p, budget);
+        }
+    origin.steps = g.steps;
+    if (prxi_schedule_read_origin(c, &origin, j) == PRX_OK && origin.has_sigmas && !(origin.sigmas[g.steps - 1] > 0))
         abort();
-    return 0;
+    prxi_dag_close(c, &g);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    return fuzz_json(data, n, check_file);
 }

@@ -1,8 +1,5 @@
 /* JSON: configs, presets, indices. Whatever parses is read through every getter, by every key at the top. */
-#include <stdlib.h>
-
-#include "engine/core/json.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_json.h"
 
 const int fuzz_rounds = 20000;
 const fuzz_seed fuzz_seeds[] = {
@@ -34,17 +31,5 @@ static void read_all(prxi_ctx *c, const prxi_json *j)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    prxi_mem mem;
-    prxi_mem_init(&mem, NULL);
-    prxi_ctx c = { .mem = &mem };
-    prxi_json j;
-    const int err = prxi_json_parse(&c, &j, "fuzz", (const char *)data, n);
-    if ((err == PRX_OK) != (j.root != NULL) || (err != PRX_OK && err != PRX_EFORMAT))
-        abort();
-    if (err == PRX_OK)
-        read_all(&c, &j);
-    prxi_json_close(&c, &j);
-    if (atomic_load(&mem.total) != 0)
-        abort();
-    return 0;
+    return fuzz_json(data, n, read_all);
 }

@@ -1,8 +1,6 @@
 /* A schedule file: what is read maps to jobs of any steps with as many computed steps as it has, the first among them, or is refused. */
-#include <stdlib.h>
-
 #include "caching/schedule.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_json.h"
 
 const int fuzz_rounds = 20000;
 const fuzz_seed fuzz_seeds[] = {
@@ -28,21 +26,18 @@ static void check_map(prxi_ctx *c, const prxi_schedule *s, int steps)
         abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+static void check_file(prxi_ctx *c, const prxi_json *j)
 {
     static prxi_schedule s;
-    prxi_mem mem;
-    prxi_mem_init(&mem, NULL);
-    prxi_ctx c = { .mem = &mem };
-    prxi_json j;
-    if (prxi_json_parse(&c, &j, "fuzz", (const char *)data, n) == PRX_OK && prxi_schedule_read(&c, &s, &j) == PRX_OK) {
-        for (int steps = 1; steps <= 64; steps += 7)
-            check_map(&c, &s, steps);
-        if (s.steps <= 64)
-            check_map(&c, &s, s.steps);
-    }
-    prxi_json_close(&c, &j);
-    if (atomic_load(&mem.total) != 0)
-        abort();
-    return 0;
+    if (prxi_schedule_read(c, &s, j) < 0)
+        return;
+    for (int steps = 1; steps <= 64; steps += 7)
+        check_map(c, &s, steps);
+    if (s.steps <= 64)
+        check_map(c, &s, s.steps);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    return fuzz_json(data, n, check_file);
 }

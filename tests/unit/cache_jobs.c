@@ -261,6 +261,32 @@ static void check_jobs(const run *r, const outcome *one)
     }
 }
 
+/* Each expert has a warm-up and a number of cached steps of its own: one and one, then two and two. */
+static void check_budgets(const run *r)
+{
+    static const cache_case c = { "dbcache", { "cache.residual_diff_threshold=1", "cache.max_warmup_steps=1", "cache.max_cached_steps=1",
+                                               "cache.max_warmup_steps_2=2", "cache.max_cached_steps_2=2", "shift=2" }, 1 };
+    static const char *const of[2][4] = { { "warmup", "threshold_ge_1", "max_cached", "max_cached" },
+                                          { "warmup", "warmup", "threshold_ge_1", "threshold_ge_1" } };
+    outcome o = run_job(r, &c, "dense", "a red ball", "1");
+    cJSON *list = cJSON_Parse(o.decisions), *step, *b;
+    int k = 0, expert = 0, at = -1, second = 0;
+    cJSON_ArrayForEach(step, list)
+    {
+        const char *reason = cJSON_GetObjectItem(step->child, "reason")->valuestring;
+        if (k > 0 && !expert && strcmp(reason, "warmup") == 0)
+            expert = 1, at = -1, second = k;
+        at++;
+        cJSON_ArrayForEach(b, step)
+            CHECK(strcmp(cJSON_GetObjectItem(b, "reason")->valuestring, at < 4 ? of[expert][at] : "max_cached") == 0,
+                  "step %d, the %dth of expert %d: %s", k, at + 1, expert + 1, o.decisions);
+        k++;
+    }
+    CHECK(second > 1 && second < STEPS - 2, "the second expert begins at %d: %s", second, o.decisions);
+    cJSON_Delete(list);
+    drop(&o);
+}
+
 /* Both experts: the first step of each is computed whatever the cache would like. */
 static void check_experts(void)
 {
@@ -282,6 +308,7 @@ static void check_experts(void)
         cJSON_Delete(list);
         drop(&o);
     }
+    check_budgets(&r);
     close_model(&r);
 }
 

@@ -193,6 +193,10 @@ static void check_bad_options(void)
         { "cfg_compute_first", "true", "cfg_compute_first" }, { "num_inference_steps", "9", "num_inference_steps" },
         { "steps_computation_policy", "static", "steps_computation_mask" }, { "steps_computation_mask", "101", "steps_computation_mask" },
         { "enable_sperate_cfg", "true", "enable_separate_cfg" },
+        /* what would change nothing */
+        { "order", "2", "cache.calibrator" }, { "force_refresh_step_policy", "repeat", "force_refresh_step_hint" },
+        { "force_refresh_step_hint", "10", "10 steps" }, { "max_warmup_steps_2", "1", "no second expert" },
+        { "max_cached_steps_2", "-1", "no second expert" },
     };
     const prxi_cache_policy *p = prxi_cache_policy_find("dbcache");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
