@@ -45,7 +45,8 @@ static const struct {
     { "dbcache F1 B0 newton", "dbcache",
       "max_warmup_steps=2,max_continuous_cached_steps=-1,residual_diff_threshold=0.99,calibrator=newton", 1, 0.03, 0 },
     { "dbcache F4 B2", "dbcache",
-      "max_warmup_steps=2,max_continuous_cached_steps=-1,residual_diff_threshold=0.99,Fn_compute_blocks=4,Bn_compute_blocks=2", 6, 0.03, 0 },
+      "max_warmup_steps=2,max_continuous_cached_steps=-1,residual_diff_threshold=0.99,Fn_compute_blocks=4,Bn_compute_blocks=2",
+      6, 0.03, 0 },
     { "lemica residual", "lemica", "schedule=%s/schedule.json", 0, 0.03, 0 },
     { "lemica velocity", "lemica", "schedule=%s/schedule.json,reuse=velocity", 0, 0.005, 0 },
     { "lemica velocity newton", "lemica", "schedule=%s/schedule.json,reuse=velocity,calibrator=newton", 0, 0.005, 0 },
@@ -141,7 +142,8 @@ static void timed_end(void *priv, prxi_stream *s, const prxi_step *step, const f
     t->policy->end_step(t->priv, s, step, v);
 }
 
-static const prxi_cache_policy timed_policy = { .name = "timed", .begin_step = timed_begin, .at_block = timed_block, .end_step = timed_end };
+static const prxi_cache_policy timed_policy = { .name = "timed", .begin_step = timed_begin, .at_block = timed_block,
+                                                .end_step = timed_end };
 
 /* One step as the sampler runs it, without the scheduler; p NULL: no cache. Returns its seconds. */
 static double one_step(bench *b, prxi_stream *s, prxi_dit_run *run, const prxi_cache_policy *p, void *priv, int index,

@@ -1,8 +1,8 @@
 """Tables and plots of sweeps for docs/QUALITY.md: scripts/quality_page.py TITLE=FOLDER|FILE ... > docs/QUALITY.md
 
-A FOLDER is what `praxino sweep -o FOLDER` left. For each a table (medians over clips, quartiles of the time), what each family of settings gives
-at equal time, and docs/img/quality_NAME.png: PSNR over time, one line for each family, the Pareto front marked. A FILE of Markdown, such as
-what scripts/lemica/ablation.py printed, is taken as it is.
+A FOLDER is what `praxino sweep -o FOLDER` left. For each a table (medians over clips, quartiles of the time), what each family of
+settings gives at equal time, and docs/img/quality_NAME.png: PSNR over time, one line for each family, the Pareto front marked.
+A FILE of Markdown, such as what scripts/lemica/ablation.py printed, is taken as it is.
 """
 import json
 import pathlib

@@ -2,7 +2,8 @@
 # Measures what the caches need to know of a model: scripts/lemica/measure.sh [MODEL [PROMPTS]]. Run from the root.
 #   MODEL/lemica_graph.json, lemica_graph_velocity.json    LeMiCa's graphs; the first is what `--cache lemica --set cache.budget=N` reads
 #   MODEL/schedules/                                       schedules of several budgets for --schedule, and a picture of each graph
-#   MODEL/teacache.json, magcache.json                     the numbers of TeaCache and MagCache; in schedules/ those of 20 and 50 steps
+#   MODEL/teacache.json, magcache.json                     the numbers of TeaCache and MagCache
+#   MODEL/schedules/teacache-20.json, ...                  the same for 20 and 50 steps
 # The two graphs are measured side by side, each on half of the cores: small models leave cores idle otherwise. Interrupted, the same command
 # goes on; graphs and numbers that are there are measured anew. Schedules carry sigmas: those of 25 steps serve 20 and 50 steps too.
 # f32: in bf16 the rounding of the network hides what short jumps cost.

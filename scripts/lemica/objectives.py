@@ -2,9 +2,9 @@
 
     scripts/lemica/objectives.py [--graph models/tiny/lemica_graph.json] [-o OUT [--budgets 6,8,10,12] [--paths 12] [--prompts 6]]
 
-Without -o nothing is rendered: how weights grow with the length of a jump (exponent p of w ~ length^p, by thirds of the run), how far starts
-differ (largest over smallest weight of one length), the share of jumps where the growth is convex, and for every budget the two best paths
-with the largest weight and the sum of both. Growth above linear makes long jumps dear to a sum too: then both cut the run alike.
+Without -o nothing is rendered: how weights grow with the steps that a jump caches (exponent, by thirds of the run), how far starts differ,
+the share of jumps where the growth is convex, and for every budget the two best paths with the largest weight and the sum of both.
+Growth above linear makes long jumps dear to a sum too: then both objectives cut the run alike.
 With -o the two paths of each budget and random ones beside them run on prompts of --test, and three summaries of a path's weights (largest,
 sum, root of squares) are judged by how well their order is the order of the measured errors (Spearman), over all paths and within a budget.
 """
@@ -56,7 +56,8 @@ def print_paths(g, solved):
         m, s = g.weights(both["minimax"]), g.weights(both["sum"])
         if not m:
             continue
-        differ = "same" if both["minimax"] == both["sum"] else "%s / %s" % tuple(" ".join(map(str, both[k])) for k in ("minimax", "sum"))
+        names = [" ".join(map(str, both[k])) for k in ("minimax", "sum")]
+        differ = "same" if names[0] == names[1] else " / ".join(names)
         print("| %d | %.5f | %.5f | %.2f | %.5f | %.5f | %.2f | %s |" % (b, m[0], s[0], s[0] / m[0], sum(m), sum(s), sum(m) / sum(s), differ))
 
 
@@ -115,7 +116,8 @@ def judge(a, g, solved):
     chosen = choose(g, solved, a.budgets, a.paths)
     model = a.model or a.graph.parent
     test = [p for p in lab.lines(a.test) if p not in g.file["settings"]["prompts"]][:a.prompts]
-    settings = [{"label": " ".join(map(str, p)), "cache": "lemica", "schedule": str(g.schedule(p, a.output / "schedules"))} for _, p in chosen]
+    settings = [{"label": " ".join(map(str, p)), "cache": "lemica", "schedule": str(g.schedule(p, a.output / "schedules"))}
+                for _, p in chosen]
     rows = lab.sweep(a.output / "sweep", model, test, [1000], {"steps": g.steps, "dtype": g.file["settings"]["dtype"]}, settings,
                      "what the weights of a path say of a whole run")
     found = []
