@@ -4,8 +4,8 @@
 #   MODEL/schedules/                                       schedules of several budgets for --schedule, and a picture of each graph
 #   MODEL/teacache.json, magcache.json                     the numbers of TeaCache and MagCache
 #   MODEL/schedules/teacache-20.json, ...                  the same for 20 and 50 steps
-# The two graphs are measured side by side, each on half of the cores: small models leave cores idle otherwise. Interrupted, the same command
-# goes on; graphs and numbers that are there are measured anew. Schedules carry sigmas: those of 25 steps serve 20 and 50 steps too.
+# The two graphs are measured side by side, each on half of the cores: small models leave cores idle otherwise. Interrupted, the same
+# command goes on; what was complete is measured anew. Schedules carry sigmas: those of 25 steps serve 20 and 50 steps too.
 # f32: in bf16 the rounding of the network hides what short jumps cost.
 set -eu
 model=${1:-models/tiny} prompts=${2:-scripts/lemica/calibrate.txt} budgets=5,6,7,8,10,12,15,18

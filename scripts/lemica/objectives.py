@@ -58,7 +58,8 @@ def print_paths(g, solved):
             continue
         names = [" ".join(map(str, both[k])) for k in ("minimax", "sum")]
         differ = "same" if names[0] == names[1] else " / ".join(names)
-        print("| %d | %.5f | %.5f | %.2f | %.5f | %.5f | %.2f | %s |" % (b, m[0], s[0], s[0] / m[0], sum(m), sum(s), sum(m) / sum(s), differ))
+        print("| %d | %.5f | %.5f | %.2f | %.5f | %.5f | %.2f | %s |" % (
+            b, m[0], s[0], s[0] / m[0], sum(m), sum(s), sum(m) / sum(s), differ))
 
 
 def random_path(g, budget, rng):
