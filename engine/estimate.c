@@ -1,5 +1,6 @@
-/* Calibration: every kind of operation of a block is timed on a part of its work, the part chosen by doubling until it takes a few
- * hundredths of a second, so that a slow machine or instruction set costs no more than a fast one. */
+/* Calibration: every kind of operation of a block is timed on a part of its work. A part that is too short to tell grows, so a slow
+ * machine or instruction set costs no more than a fast one. Parts take turns and the fastest turn counts: a busy moment of the machine
+ * spoils one turn of each part, and not all that is known of one. */
 #include "engine/estimate.h"
 
 #include <math.h>
@@ -8,104 +9,144 @@
 #include "engine/job.h"
 
 enum { MOST_ROWS = 2048, MOST_OUT = 2048, TEXT_ROWS = 32 };
-static const double target = 0.03;             /* seconds of a timed part */
+enum { TURNS = 8, GROWING = 5, LEAST = 3 };     /* in all; in which parts may grow; that are taken whatever they cost */
+static const int64_t sizes[] = { 4, 48, 240, 768, INT64_MAX };      /* rows or queries of a part: 240 queries are a task */
+static const double enough = 0.01;              /* seconds of a part that does not grow */
+static const double budget = 0.2;               /* seconds of all turns, each taken as the fastest */
 /* Content decides what SVG2 keeps. Its published densities at p = 0.9 are 0.25 to 0.31. */
 static const double assumed_density = 0.3;
 
-typedef struct rig {
+enum { SQUARE, UP, DOWN, NORM, PACK, SELF, TEXT, PARTS };
+
+typedef struct rig rig;
+
+typedef struct part {
+    void (*run)(const rig *r, const struct part *p);
+    int size;                       /* index of sizes */
+    int64_t n, most;                /* rows or queries, now and at most */
+    double seconds;                 /* of the fastest turn of n */
+    prxi_linear *linear;
+    int64_t in, out;
+    int heads;                      /* of attention */
+    int64_t keys, ld;
+} part;
+
+struct rig {
     prxi_ctx *c;
     prxi_stream *s;
     const prxi_estimate_env *env;
     unsigned char *x, *y;           /* operands; what they hold does not change the time */
-    size_t bytes;                   /* of each */
-    prxi_linear *linear;
-    int64_t in, out;
-    prxi_attn_args attn;
-} rig;
+    part part[PARTS];
+};
 
-typedef void (*part_fn)(rig *r, int64_t n);
-
-static double timed(rig *r, part_fn fn, int64_t n)
+static int64_t min64(int64_t a, int64_t b)
 {
-    double best = INFINITY;
-    for (int i = 0; i < 2; i++) {
-        const double begin = prxi_now();
-        fn(r, n);
-        const double t = prxi_now() - begin;
-        best = t < best ? t : best;
-    }
-    return best;
+    return a < b ? a : b;
 }
 
-/* Doubles n until a run takes long enough; *seconds of the last. */
-static int64_t grow(rig *r, part_fn fn, int64_t n, int64_t most, double *seconds)
+/* ---- turns ---- */
+
+static void resize(part *p, int size)
 {
-    n = n < most ? n : most;
-    *seconds = timed(r, fn, n);
-    while (n < most && *seconds < target / 2 && !prxi_stream_error(r->s)) {
-        n = 2 * n < most ? 2 * n : most;
-        *seconds = timed(r, fn, n);
+    p->size = size;
+    p->n = min64(sizes[size], p->most);
+    p->seconds = INFINITY;
+}
+
+/* Seconds of the fastest turn so far. */
+static double take_turn(const rig *r, part *p)
+{
+    const double begin = prxi_now();
+    p->run(r, p);
+    const double t = prxi_now() - begin;
+    p->seconds = t < p->seconds ? t : p->seconds;
+    return p->seconds;
+}
+
+static int take_turns(rig *r)
+{
+    double spent = 0;
+    int grew = 0;
+    for (int t = 0; t < TURNS && (grew || t < LEAST || spent < budget) && !prxi_stream_error(r->s); t++) {
+        grew = 0;
+        for (int i = 0; i < PARTS; i++) {
+            part *p = &r->part[i];
+            const double seconds = take_turn(r, p);
+            spent += seconds;
+            if (t < GROWING && seconds < enough && p->n < p->most) {
+                resize(p, p->size + 1);
+                grew = 1;
+            }
+        }
     }
-    return n;
+    return prxi_stream_error(r->s);
 }
 
 /* ---- parts ---- */
 
-static void linear_part(rig *r, int64_t rows)
+static void run_linear(const rig *r, const part *p)
 {
-    prxi_linear_run(r->s, r->linear, rows, r->x, r->in, r->y, r->out);
+    prxi_linear_run(r->s, p->linear, p->n, r->x, p->in, r->y, p->out);
 }
 
-/* Seconds per row of a layer of these sizes: of at most MOST_OUT of its outputs. */
-static int linear_time(rig *r, int64_t out, int64_t in, int64_t rows, double *per_row)
+static void run_norm(const rig *r, const part *p)
+{
+    const prxi_ln_args a = { .rows = p->n, .dim = p->in, .x = r->x, .o = r->y, .eps = 1e-6f, .out = r->y };
+    r->env->kernels->norm.layernorm[r->env->dtype](r->s, &a);
+}
+
+static void run_attention(const rig *r, const part *p)
+{
+    const int d = r->env->dit->head_dim;
+    const prxi_attn_args a = { p->heads, d, p->n, p->keys, r->x, r->x, r->x, r->y, p->ld, p->ld, p->ld, (int64_t)p->heads * d,
+                               1.0f / sqrtf((float)d), 0.0f, NULL };
+    r->env->kernels->attn.dense[r->env->dtype](r->s, &a);
+}
+
+/* A layer of these sizes, at most MOST_OUT of its outputs. */
+static int open_linear(rig *r, part *p, int64_t out, int64_t in)
 {
     const prxi_dtype t = r->env->dtype;
-    double seconds;
-    r->in = in;
-    r->out = out < MOST_OUT ? out : MOST_OUT;
-    const size_t bytes = prxi_mul((size_t)(r->out * in), prxi_dtype_size(t));
+    *p = (part) { .run = run_linear, .in = in, .out = min64(out, MOST_OUT), .most = min64(r->env->tokens * r->env->branches, MOST_ROWS) };
+    const size_t bytes = prxi_mul((size_t)(p->out * in), prxi_dtype_size(t));
     void *weight = prxi_alloc(r->c->mem, PRXI_MEM_MISC, bytes);
     if (!weight)
         return prxi_fail_nomem(r->c, "calibration", bytes);
     memset(weight, 0x3f, bytes);
-    const prxi_linear_desc d = { .weight = weight, .weight_dtype = t, .n = r->out, .k = in, .compute = t, .out = t,
+    const prxi_linear_desc d = { .weight = weight, .weight_dtype = t, .n = p->out, .k = in, .compute = t, .out = t,
                                  .isa = r->env->kernels->isa };
-    const int err = prxi_linear_open(r->c, &r->linear, &d);
+    const int err = prxi_linear_open(r->c, &p->linear, &d);
     prxi_free(r->c->mem, weight);
-    if (err < 0)
+    return err;
+}
+
+/* Self-attention of some heads, enough for the threads. They lie across each other, which no kernel minds: keys of all tokens in
+ * little memory. PACK is what does not depend on the number of queries. */
+static void open_attention(rig *r)
+{
+    const prxi_dit_config *d = r->env->dit;
+    const int64_t tokens = r->env->tokens, rows = min64(tokens, MOST_ROWS);
+    const int some = d->heads < r->s->n_threads ? d->heads : r->s->n_threads;
+    r->part[SELF] = (part) { .run = run_attention, .heads = some, .keys = tokens, .ld = d->head_dim, .most = rows };
+    r->part[PACK] = r->part[SELF];
+    r->part[PACK].most = 1;
+    r->part[TEXT] = (part) { .run = run_attention, .heads = d->heads, .keys = min64(TEXT_ROWS, tokens),
+                             .ld = (int64_t)d->heads * d->head_dim, .most = rows };
+}
+
+static int open_parts(rig *r)
+{
+    const prxi_dit_config *d = r->env->dit;
+    const int64_t dim = (int64_t)d->heads * d->head_dim;
+    int err;
+    if ((err = open_linear(r, &r->part[SQUARE], dim, dim)) < 0 || (err = open_linear(r, &r->part[UP], d->ffn_dim, dim)) < 0 ||
+        (err = open_linear(r, &r->part[DOWN], dim, d->ffn_dim)) < 0)
         return err;
-    const int64_t n = grow(r, linear_part, 4, rows < MOST_ROWS ? rows : MOST_ROWS, &seconds);
-    *per_row = seconds / (double)n * (double)out / (double)r->out;
-    prxi_linear_close(r->c, &r->linear);
+    r->part[NORM] = (part) { .run = run_norm, .in = dim, .most = r->part[SQUARE].most };
+    open_attention(r);
+    for (int i = 0; i < PARTS; i++)
+        resize(&r->part[i], 0);
     return PRX_OK;
-}
-
-static void norm_part(rig *r, int64_t rows)
-{
-    const int64_t dim = (int64_t)r->env->dit->heads * r->env->dit->head_dim;
-    const prxi_ln_args a = { .rows = rows, .dim = dim, .x = r->x, .o = r->y, .eps = 1e-6f, .out = r->y };
-    r->env->kernels->norm.layernorm[r->env->dtype](r->s, &a);
-}
-
-static void attention_part(rig *r, int64_t queries)
-{
-    r->attn.q_len = queries;
-    r->env->kernels->attn.dense[r->env->dtype](r->s, &r->attn);
-}
-
-/* Seconds of one head: a part that is the same for any number of queries (packing the keys) and one that grows with them. */
-static double attention_time(rig *r, int64_t keys)
-{
-    const int d = r->env->dit->head_dim;
-    const int64_t all = r->env->tokens;
-    double t, half;
-    r->attn = (prxi_attn_args) { 1, d, 0, keys, r->x, r->x, r->x, r->y, d, d, d, d, 1.0f / sqrtf((float)d), 0.0f, NULL };
-    const int64_t n = grow(r, attention_part, 16, all, &t);
-    if (n == all || n < 32)
-        return t * (double)all / (double)n;
-    half = timed(r, attention_part, n / 2);
-    const double slope = (t - half) / (double)(n - n / 2);
-    return slope > 0 ? t + slope * (double)(all - n) : t * (double)all / (double)n;
 }
 
 /* ---- the step ---- */
@@ -114,38 +155,53 @@ static int allocate(rig *r)
 {
     const prxi_dit_config *d = r->env->dit;
     const int64_t dim = (int64_t)d->heads * d->head_dim, wide = d->ffn_dim > dim ? d->ffn_dim : dim;
-    const size_t rows = prxi_mul(MOST_ROWS, (size_t)wide), head = prxi_mul((size_t)r->env->tokens, (size_t)d->head_dim);
-    r->bytes = prxi_mul(rows > head ? rows : head, prxi_dtype_size(r->env->dtype));
-    r->x = prxi_alloc(r->c->mem, PRXI_MEM_MISC, r->bytes);
-    r->y = prxi_alloc(r->c->mem, PRXI_MEM_MISC, r->bytes);
+    const int64_t all = r->env->tokens * r->env->branches;
+    const size_t rows = prxi_mul((size_t)min64(all, MOST_ROWS), (size_t)wide);
+    const size_t keys = prxi_mul((size_t)(r->env->tokens + d->heads), (size_t)d->head_dim);
+    const size_t bytes = prxi_mul(rows > keys ? rows : keys, prxi_dtype_size(r->env->dtype));
+    r->x = prxi_alloc(r->c->mem, PRXI_MEM_MISC, bytes);
+    r->y = prxi_alloc(r->c->mem, PRXI_MEM_MISC, bytes);
     if (!r->x || !r->y)
-        return prxi_fail_nomem(r->c, "calibration", 2 * r->bytes);
-    memset(r->x, 0x3f, r->bytes);
-    memset(r->y, 0x3f, r->bytes);
+        return prxi_fail_nomem(r->c, "calibration", prxi_mul(2, bytes));
+    memset(r->x, 0x3f, bytes);
+    memset(r->y, 0x3f, bytes);
     return PRX_OK;
 }
 
-static int measure(rig *r, prxi_estimate *e)
+static double each(const part *p)
+{
+    return p->seconds / (double)p->n;
+}
+
+/* Seconds of one layer: what goes row by row, and dense self-attention. */
+static double row_time(const rig *r)
+{
+    const prxi_dit_config *d = r->env->dit;
+    const part *p = r->part;
+    const double dim = (double)d->heads * d->head_dim, ffn = (double)d->ffn_dim;
+    const double linear = (6 * each(&p[SQUARE]) + each(&p[DOWN])) * dim / (double)p[SQUARE].out + each(&p[UP]) * ffn / (double)p[UP].out;
+    return (double)r->env->tokens * r->env->branches * (linear + 7 * each(&p[NORM]) + each(&p[TEXT]));
+}
+
+static double self_time(const rig *r)
+{
+    const part *p = &r->part[SELF];
+    const double pack = r->part[PACK].seconds, more = (double)r->env->tokens / (double)p->n;
+    const double seconds = pack < p->seconds ? pack + (p->seconds - pack) * more : p->seconds * more;
+    return seconds * r->env->branches * r->env->dit->heads / p->heads;
+}
+
+static void add_up(const rig *r, prxi_estimate *e)
 {
     const prxi_estimate_env *v = r->env;
     const prxi_dit_config *d = v->dit;
-    const int64_t dim = (int64_t)d->heads * d->head_dim, rows = v->tokens * v->branches;
-    double square, up, down, norm;
-    int err;
-    if ((err = linear_time(r, dim, dim, rows, &square)) < 0 || (err = linear_time(r, d->ffn_dim, dim, rows, &up)) < 0 ||
-        (err = linear_time(r, dim, d->ffn_dim, rows, &down)) < 0)
-        return err;
-    const int64_t n = grow(r, norm_part, 4, rows < MOST_ROWS ? rows : MOST_ROWS, &norm);
-    const double calls = (double)v->branches * d->heads, self = attention_time(r, v->tokens) * calls;
-    const double text = attention_time(r, TEXT_ROWS < v->tokens ? TEXT_ROWS : v->tokens) * calls;
-    const double rest = (double)rows * (6 * square + up + down + 7 * norm / (double)n) + text;
-    const double head = (double)v->tokens * v->tokens * d->head_dim * 4;
-    const double chosen = v->attn->select_flop * v->branches * self / (head * calls);
+    const double rest = row_time(r), self = self_time(r);
+    const double flop = 4 * (double)v->tokens * (double)v->tokens * d->head_dim * v->branches * d->heads;
+    const double chosen = v->attn->select_flop * v->branches * self / flop;
     const int dense = v->attn->dense_layers;
     e->density = isnan(v->attn->sparse_density) ? assumed_density : v->attn->sparse_density;
     e->dense_step = d->layers * (rest + self);
     e->sparse_step = d->layers * rest + dense * self + (d->layers - dense) * (e->density * self + chosen);
-    return prxi_stream_error(r->s);
 }
 
 int prxi_estimate_run(prxi_ctx *c, prxi_stream *s, const prxi_estimate_env *env, prxi_estimate *out)
@@ -157,8 +213,10 @@ int prxi_estimate_run(prxi_ctx *c, prxi_stream *s, const prxi_estimate_env *env,
     *out = (prxi_estimate) { .linear_flop = 2 * calls * tokens * (6 * dim * dim + 2 * dim * (double)d->ffn_dim),
                              .attention_flop = 4 * calls * tokens * tokens * dim };
     int err = allocate(&r);
-    if (err == PRX_OK)
-        err = measure(&r, out);
+    if (err == PRX_OK && (err = open_parts(&r)) == PRX_OK && (err = take_turns(&r)) == PRX_OK)
+        add_up(&r, out);
+    for (int i = 0; i < PARTS; i++)
+        prxi_linear_close(c, &r.part[i].linear);
     prxi_free(c->mem, r.x);
     prxi_free(c->mem, r.y);
     out->spent = prxi_now() - begin;

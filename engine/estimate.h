@@ -22,7 +22,7 @@ typedef struct prxi_estimate {
     double spent;                                   /* seconds of measuring */
 } prxi_estimate;
 
-/* Takes half a second or so: a few rows of each linear layer, a few queries against all keys; scratch is freed again. */
+/* Takes a quarter of a second or so: some rows of each linear layer, some queries against all keys; scratch is freed again. */
 int prxi_estimate_run(prxi_ctx *c, prxi_stream *s, const prxi_estimate_env *env, prxi_estimate *out);
 /* For the plan: steps in all, how many of them the cache computes (-1: unknown, all are counted). */
 cJSON *prxi_estimate_json(const prxi_estimate *e, const prxi_attn_plan *attn, int layers, int steps, int computed);
