@@ -36,8 +36,11 @@ struct prxi_pool {
     loop current;                   /* under lock */
     int open, wanted, active;       /* loop takes workers; with an index up to this; that work on it: under lock */
     int stop;
-    atomic_uint generation;         /* of loops: what an idle worker watches */
-    atomic_int busy;                /* copy of active for spinning */
+    unsigned generation;            /* of loops: under lock */
+    /* What threads watch without the lock. Written after the lock is free again: who sees the change takes it at once, and would be
+     * put to sleep if it were held. */
+    atomic_uint begun;              /* generation */
+    atomic_int busy;                /* active */
     atomic_llong next;              /* item */
     int n_workers;
     worker workers[MAX_WORKERS];
@@ -60,41 +63,46 @@ static void run_serial(int64_t n, prxi_task_fn fn, void *cookie)
         fn(cookie, i, 0);
 }
 
-/* Returns when there may be a loop newer than `seen`: spins a little, then sleeps. Called and left with the lock held. */
+/* Returns, with the lock held, when there may be a loop newer than `seen`: spins a little, then sleeps. */
 static void wait_for_loop(prxi_pool *p, unsigned seen)
 {
-    pthread_mutex_unlock(&p->lock);
-    for (int i = 0; i < SPINS && atomic_load_explicit(&p->generation, memory_order_relaxed) == seen; i++)
+    for (int i = 0; i < SPINS && (int)(atomic_load_explicit(&p->begun, memory_order_relaxed) - seen) <= 0; i++)
         relax();
     pthread_mutex_lock(&p->lock);
-    while (!p->stop && atomic_load(&p->generation) == seen)
+    while (!p->stop && p->generation == seen)
         pthread_cond_wait(&p->begin, &p->lock);
+}
+
+static void leave_loop(prxi_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    if (--p->active == 0)
+        pthread_cond_signal(&p->end);
+    pthread_mutex_unlock(&p->lock);
+    atomic_fetch_sub(&p->busy, 1);
 }
 
 static void *work(void *arg)
 {
     const worker *w = arg;
     prxi_pool *p = w->pool;
-    unsigned seen = 0;
-    pthread_mutex_lock(&p->lock);
-    for (;;) {
+    for (unsigned seen = 0;;) {
         wait_for_loop(p, seen);
-        if (p->stop)
-            break;
-        seen = atomic_load(&p->generation);
-        if (!p->open || w->index > p->wanted)
-            continue;
+        const int stop = p->stop, joins = !stop && p->open && w->index <= p->wanted;
         const loop l = p->current;
-        atomic_store(&p->busy, ++p->active);
+        seen = p->generation;
+        if (joins) {
+            p->active++;
+            atomic_fetch_add(&p->busy, 1);
+        }
         pthread_mutex_unlock(&p->lock);
-        run_items(p, &l, w->index);
-        pthread_mutex_lock(&p->lock);
-        atomic_store(&p->busy, --p->active);
-        if (p->active == 0)
-            pthread_cond_signal(&p->end);
+        if (stop)
+            return NULL;
+        if (joins) {
+            run_items(p, &l, w->index);
+            leave_loop(p);
+        }
     }
-    pthread_mutex_unlock(&p->lock);
-    return NULL;
 }
 
 static prxi_pool *open_pool(prxi_stream *s)
@@ -129,9 +137,10 @@ static void run_parallel(prxi_pool *p, const loop *l, int workers)
     p->open = 1;
     p->wanted = workers;
     atomic_store(&p->next, 0);
-    atomic_fetch_add(&p->generation, 1);
+    const unsigned generation = ++p->generation;
     pthread_cond_broadcast(&p->begin);
     pthread_mutex_unlock(&p->lock);
+    atomic_store(&p->begun, generation);
     run_items(p, l, 0);
     for (int i = 0; i < SPINS && atomic_load_explicit(&p->busy, memory_order_relaxed); i++)
         relax();
@@ -164,9 +173,10 @@ void prxi_stream_close(prxi_stream *s)
         return;
     pthread_mutex_lock(&p->lock);
     p->stop = 1;
-    atomic_fetch_add(&p->generation, 1);
+    const unsigned generation = ++p->generation;
     pthread_cond_broadcast(&p->begin);
     pthread_mutex_unlock(&p->lock);
+    atomic_store(&p->begun, generation);
     for (int i = 0; i < p->n_workers; i++)
         pthread_join(p->workers[i].thread, NULL);
     pthread_cond_destroy(&p->end);

@@ -272,19 +272,23 @@ static void run_panel(const linear_job *j, const panel_span *p, const float *a, 
     const size_t step = first && last ? 0 : (size_t)kernel->mr * (size_t)kernel->nr;
     const size_t out_size = prxi_dtype_size(l->out);
     const int64_t tiles = ceil_div(p->rows, kernel->mr);
+    const float *bias = l->bias ? l->bias + p->col : NULL;
+    /* Sums in f32 that nothing else is done to leave from the registers. */
+    const int plain = last && l->out == PRXI_F32 && l->epilogue == PRXI_EPI_NONE && p->cols == kernel->nr;
     for (int64_t t = 0; t < tiles; t++, sums += step) {
         const int64_t r = t * kernel->mr;
         const int rows = (int)min64(kernel->mr, p->rows - r);
         unsigned char *y = j->y + (size_t)((p->row + r) * j->ldy + p->col) * out_size;
-        const prxi_gemm_tile product = { rows, first, p->depth, lda, a + r * lda, b, sums, plan_fetch(j, p, a, t, tiles) };
+        const prxi_gemm_tile product = { rows, first, p->depth, lda, a + r * lda, b, sums, plan_fetch(j, p, a, t, tiles),
+                                         plain ? (float *)(void *)y : NULL, bias, j->ldy };
         for (int i = 0; last && i < rows; i++)
             for (size_t e = 0; e < (size_t)p->cols * out_size; e += 64)
                 PRXI_PREFETCH(y + (size_t)(i * j->ldy) * out_size + e);
         kernel->tile(&product);
-        if (!last)
+        if (!last || plain)
             continue;
         const prxi_gemm_store s = {
-            .rows = rows, .cols = (int)p->cols, .c = sums, .bias = l->bias ? l->bias + p->col : NULL, .alpha = 1.0f,
+            .rows = rows, .cols = (int)p->cols, .c = sums, .bias = bias, .alpha = 1.0f,
             .epilogue = l->epilogue, .y = y, .ldy = j->ldy,
         };
         kernel->store[l->out](&s);
@@ -359,8 +363,8 @@ typedef struct dnn_job {
     int64_t m, large, ldx, ldy;   /* large: tasks of the largest tile; those after them take the next */
     const unsigned char *x;
     unsigned char *y;
-    unsigned char *scratch;       /* per thread: oneDNN's own, and where rows are copied an x tile and a y tile */
-    size_t scratch_size, x_at, y_at;
+    unsigned char *scratch;       /* per thread: a seat, oneDNN's own, and where rows are copied an x tile and a y tile */
+    size_t scratch_size, own_at, x_at, y_at;
 } dnn_job;
 
 static void copy_rows(unsigned char *to, size_t to_step, const unsigned char *from, size_t from_step, size_t bytes, int64_t rows)
@@ -395,7 +399,7 @@ static void dnn_task(void *cookie, int64_t i, int thread)
     }
     if (!whole || j->ldy != l->n)
         out = own + j->y_at;
-    const int ret = prxi_dnn_run(l->dnn, tile, in, out, own);
+    const int ret = prxi_dnn_run_seated(l->dnn, (prxi_dnn_seat *)(void *)own, tile, in, out, own + j->own_at);
     if (ret < 0)
         prxi_stream_fail(j->s, ret, "linear", "oneDNN failed");
     else if (out != y)
@@ -409,7 +413,8 @@ static int64_t plan_dnn(dnn_job *j)
     const int64_t small = dnn_tiles[DNN_SMALL], each = dnn_tiles[DNN_LARGE] / small, units = ceil_div(j->m, small);
     j->large = units > 2 ? (units - 2) / each : 0;
     const int64_t copied = j->ldx != l->k || j->ldy != l->n ? dnn_tiles[DNN_LARGE] : j->m % small ? small : 0;
-    j->x_at = prxi_carve_size(prxi_dnn_scratch(l->dnn));
+    j->own_at = prxi_carve_size(sizeof(prxi_dnn_seat));
+    j->x_at = j->own_at + prxi_carve_size(prxi_dnn_scratch(l->dnn));
     j->y_at = j->x_at + prxi_carve_size((size_t)(copied * l->k) * prxi_dtype_size(l->compute));
     j->scratch_size = (j->y_at + (size_t)(copied * l->n) * prxi_dtype_size(l->out) + 4096) & ~(size_t)4095;
     return j->large + units - each * j->large;
@@ -418,13 +423,17 @@ static int64_t plan_dnn(dnn_job *j)
 static void run_dnn(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y, int64_t ldy)
 {
     dnn_job j = { .s = s, .l = l, .m = m, .ldx = ldx, .ldy = ldy, .x = x, .y = y };
-    const int64_t tasks = plan_dnn(&j);
-    j.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH, prxi_mul((size_t)min64(tasks, s->n_threads), j.scratch_size));
+    const int64_t tasks = plan_dnn(&j), threads = min64(tasks, s->n_threads);
+    j.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH, prxi_mul((size_t)threads, j.scratch_size));
     if (!j.scratch) {
         prxi_stream_fail(s, PRX_ENOMEM, "linear", "out of memory for scratch");
         return;
     }
+    for (int64_t i = 0; i < threads; i++)
+        memset(j.scratch + (size_t)i * j.scratch_size, 0, sizeof(prxi_dnn_seat));
     prxi_parallel_for(s, tasks, dnn_task, &j);
+    for (int64_t i = 0; i < threads; i++)
+        prxi_dnn_leave((prxi_dnn_seat *)(void *)(j.scratch + (size_t)i * j.scratch_size));
     prxi_free(s->ctx->mem, j.scratch);
 }
 
@@ -498,7 +507,7 @@ static void sgemm_block(const sgemm_args *g, int64_t row, int64_t rows, int64_t 
             const int tile = (int)min64(mr, rows - r);
             for (int i = 0; i < tile; i++)
                 g->kernel->load[PRXI_F32](depth, g->a + (row + r + i) * g->lda + k, a + i * PRXI_GEMM_LDA);
-            const prxi_gemm_tile t = { tile, k == 0, depth, PRXI_GEMM_LDA, a, b, sums + r * nr, none };
+            const prxi_gemm_tile t = { tile, k == 0, depth, PRXI_GEMM_LDA, a, b, sums + r * nr, none, NULL, NULL, 0 };
             g->kernel->tile(&t);
         }
     }

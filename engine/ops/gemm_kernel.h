@@ -31,13 +31,16 @@ typedef struct prxi_gemm_fetch {
 } prxi_gemm_fetch;
 
 /* c[r][j] = (first ? 0 : c[r][j]) + sum over i of a[r][i] b[i][j], r < rows <= mr, j < nr. Rows of a are lda apart, rows of b and c
- * nr, 64-byte aligned. */
+ * nr, 64-byte aligned. With y set, what would be c goes straight to y[r][j] = c[r][j] + bias[j], rows ldy apart, and c is not written. */
 typedef struct prxi_gemm_tile {
     int rows, first;
     int64_t k, lda;
     const float *a, *b;
     float *c;
     prxi_gemm_fetch fetch;
+    float *y;                 /* NULL: the tile is not finished, or it leaves in another way */
+    const float *bias;        /* of y; NULL: 0 */
+    int64_t ldy;
 } prxi_gemm_tile;
 
 typedef struct prxi_gemm_kernel {

@@ -16,6 +16,7 @@ struct prxi_dnn_linear {
     const char *name;         /* static in oneDNN */
     void *weights;
     float *bias;              /* NULL: none */
+    dnnl_memory_t weights_at, bias_at;
     size_t bytes, scratch;
     int threads;
 };
@@ -177,6 +178,10 @@ static int pack(prxi_ctx *c, prxi_dnn_linear *l, const prxi_linear_desc *d)
     if (s == dnnl_success)
         s = reorder(l, &md, from);
     prxi_free(c->mem, copy);
+    if (s == dnnl_success)
+        s = dnnl_memory_create(&l->weights_at, &l->w, l->engine, l->weights);
+    if (s == dnnl_success && l->bias)
+        s = dnnl_memory_create(&l->bias_at, &l->b, l->engine, l->bias);
     return s == dnnl_success ? PRX_OK : prxi_fail(c, status(s), "linear: oneDNN cannot pack the weights");
 }
 
@@ -218,6 +223,10 @@ void prxi_dnn_close(prxi_ctx *c, prxi_dnn_linear **l)
     for (int i = 0; i < PRXI_DNN_TILES; i++)
         if ((*l)->product[i])
             dnnl_primitive_destroy((*l)->product[i]);
+    if ((*l)->weights_at)
+        dnnl_memory_destroy((*l)->weights_at);
+    if ((*l)->bias_at)
+        dnnl_memory_destroy((*l)->bias_at);
     if ((*l)->engine)
         dnnl_engine_destroy((*l)->engine);
     prxi_free(c->mem, (*l)->weights);
@@ -236,32 +245,63 @@ size_t prxi_dnn_scratch(const prxi_dnn_linear *l)
     return l->scratch;
 }
 
+enum { X, Y, SCRATCH };
+
+/* One of a seat's memories, at `at`. NULL where the product has none: no bytes, and not an error. */
+static dnnl_status_t place(const prxi_dnn_linear *l, const dnnl_memory_desc_t *md, void *at, void **seat)
+{
+    dnnl_memory_t m = *seat;
+    if (m)
+        return dnnl_memory_set_data_handle(m, at);
+    if (dnnl_memory_desc_get_size(md) == 0)
+        return dnnl_success;
+    const dnnl_status_t s = dnnl_memory_create(&m, md, l->engine, at);
+    *seat = s == dnnl_success ? m : NULL;
+    return s;
+}
+
+int prxi_dnn_run_seated(const prxi_dnn_linear *l, prxi_dnn_seat *seat, int tile, const void *x, void *y, void *scratch)
+{
+    dnnl_stream_t stream = seat->stream;
+    void **m = seat->memory[tile];
+    dnnl_status_t s = stream ? dnnl_success : dnnl_stream_create(&stream, l->engine, dnnl_stream_default_flags);
+    seat->stream = s == dnnl_success ? stream : NULL;
+    if (s == dnnl_success)
+        s = place(l, &l->x[tile], (void *)(uintptr_t)x, &m[X]);
+    if (s == dnnl_success)
+        s = place(l, &l->y[tile], y, &m[Y]);
+    if (s == dnnl_success)
+        s = place(l, &l->scratchpad[tile], scratch, &m[SCRATCH]);
+    if (s != dnnl_success)
+        return status(s);
+    dnnl_exec_arg_t args[5] = { { DNNL_ARG_SRC, m[X] }, { DNNL_ARG_DST, m[Y] }, { DNNL_ARG_WEIGHTS, l->weights_at } };
+    int n = 3;
+    if (l->bias_at)
+        args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_BIAS, l->bias_at };
+    if (m[SCRATCH])
+        args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_SCRATCHPAD, m[SCRATCH] };
+    const int before = omp_get_max_threads();
+    omp_set_num_threads(l->threads);
+    s = dnnl_primitive_execute(l->product[tile], stream, n, args);
+    omp_set_num_threads(before);
+    return status(s);
+}
+
+void prxi_dnn_leave(prxi_dnn_seat *seat)
+{
+    for (int t = 0; t < PRXI_DNN_TILES; t++)
+        for (int i = X; i <= SCRATCH; i++)
+            if (seat->memory[t][i])
+                dnnl_memory_destroy(seat->memory[t][i]);
+    if (seat->stream)
+        dnnl_stream_destroy(seat->stream);
+    *seat = (prxi_dnn_seat) { 0 };
+}
+
 int prxi_dnn_run(const prxi_dnn_linear *l, int tile, const void *x, void *y, void *scratch)
 {
-    enum { ARGS = 5 };
-    const dnnl_memory_desc_t *md[ARGS] = { &l->x[tile], &l->y[tile], &l->w, l->bias ? &l->b : NULL, &l->scratchpad[tile] };
-    void *const at[ARGS] = { (void *)(uintptr_t)x, y, l->weights, l->bias, scratch };
-    static const int role[ARGS] = { DNNL_ARG_SRC, DNNL_ARG_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_SCRATCHPAD };
-    dnnl_exec_arg_t args[ARGS];
-    dnnl_stream_t stream = NULL;
-    int n = 0;
-    dnnl_status_t s = dnnl_stream_create(&stream, l->engine, dnnl_stream_default_flags);
-    for (int i = 0; s == dnnl_success && i < ARGS; i++) {
-        if (!md[i] || !at[i] || dnnl_memory_desc_get_size(md[i]) == 0)
-            continue;
-        s = dnnl_memory_create(&args[n].memory, md[i], l->engine, at[i]);
-        if (s == dnnl_success)
-            args[n++].arg = role[i];
-    }
-    if (s == dnnl_success) {
-        const int before = omp_get_max_threads();
-        omp_set_num_threads(l->threads);
-        s = dnnl_primitive_execute(l->product[tile], stream, n, args);
-        omp_set_num_threads(before);
-    }
-    while (n-- > 0)
-        dnnl_memory_destroy(args[n].memory);
-    if (stream)
-        dnnl_stream_destroy(stream);
-    return status(s);
+    prxi_dnn_seat seat = { 0 };
+    const int err = prxi_dnn_run_seated(l, &seat, tile, x, y, scratch);
+    prxi_dnn_leave(&seat);
+    return err;
 }

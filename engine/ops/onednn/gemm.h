@@ -23,6 +23,13 @@ size_t prxi_dnn_bytes(const prxi_dnn_linear *l);
 size_t prxi_dnn_scratch(const prxi_dnn_linear *l);
 /* y[tiles[tile], n] = layer(x[tiles[tile], k]), both dense. Status code. Thread-safe with a scratch of one's own. */
 int prxi_dnn_run(const prxi_dnn_linear *l, int tile, const void *x, void *y, void *scratch);
+/* What a run needs besides, kept from run to run of one thread on one layer: making it costs as much as a small product's store.
+ * Starts zeroed; leave frees it. */
+typedef struct prxi_dnn_seat {
+    void *stream, *memory[PRXI_DNN_TILES][3];
+} prxi_dnn_seat;
+int prxi_dnn_run_seated(const prxi_dnn_linear *l, prxi_dnn_seat *seat, int tile, const void *x, void *y, void *scratch);
+void prxi_dnn_leave(prxi_dnn_seat *seat);
 /* Does this processor multiply bf16 in AMX tiles, and is the system willing? */
 int prxi_dnn_amx(void);
 /* Name of the implementation that oneDNN chose ("brg:avx512_core_amx_bf16"). */

@@ -16,7 +16,10 @@ static void tile(const prxi_gemm_tile *t)
             for (int j = 0; j < NR; j++)
                 acc[j] += x * t->b[i * NR + j];
         }
-        memcpy(c, acc, sizeof acc);
+        for (int j = 0; j < NR && t->y; j++)
+            t->y[r * t->ldy + j] = acc[j] + (t->bias ? t->bias[j] : 0.0f);
+        if (!t->y)
+            memcpy(c, acc, sizeof acc);
     }
 }
 

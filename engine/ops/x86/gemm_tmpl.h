@@ -44,6 +44,15 @@ static PRXI_ALWAYS_INLINE void tile_rows(const int rows, const int64_t lda, cons
     }
     for (int u = 0; i < k; i++, u++, b += NR)
         step(rows, a, lda, u, b, acc);
+    if (t->y) {
+        const vf bias0 = t->bias ? vf_load(t->bias) : vf_set1(0.0f), bias1 = t->bias ? vf_load(t->bias + VL) : bias0;
+#pragma GCC unroll 14
+        for (int r = 0; r < rows; r++) {
+            vf_store(t->y + r * t->ldy, vf_add(acc[r][0], bias0));
+            vf_store(t->y + r * t->ldy + VL, vf_add(acc[r][1], bias1));
+        }
+        return;
+    }
 #pragma GCC unroll 14
     for (int r = 0; r < rows; r++) {
         vf_store(t->c + r * NR, acc[r][0]);
