@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 """Seconds per step (guidance on: two forwards) and seconds of decoding, praxino against diffusers: the same directory, dtype, size,
-threads and noise, taking turns in one run; medians.
+threads and noise, taking turns in one run; medians. Several dtypes come one after the other into one table, with praxino beside the
+better of diffusers' dtypes below it.
 
     python scripts/make_random_model.py /tmp/wan13
-    python scripts/bench_vs_diffusers.py /tmp/wan13 --threads 2 --dtype bf16 --json out.json --markdown out.md
+    python scripts/bench_vs_diffusers.py /tmp/wan13 --threads 2 --dtype bf16 f32 --json out.json --markdown out.md
+
+Both hold the weights at the same time: the 1.3B shape takes 7 GB in bf16, 15 GB in f32.
 
 The first step of every clip is left out (both warm up there) when there is more than one. As a check that both did the same work, the
 distance of their final latents is reported. Needs what tests/golden/requirements.txt lists.
 """
 import argparse
 import ctypes
+import gc
 import json
 import os
 import pathlib
@@ -34,7 +38,7 @@ def arguments():
     p.add_argument("-s", "--steps", type=int, default=2)
     p.add_argument("-g", "--guidance", type=float, default=5.0)
     p.add_argument("--rounds", type=int, default=3, help="clips of each")
-    p.add_argument("--dtype", choices=("bf16", "f32"), default="bf16")
+    p.add_argument("--dtype", choices=("bf16", "f32"), nargs="+", default=["bf16"])
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--prompt", default="a red ball bounces on a blue floor")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="further settings of praxino, as --set cache=dbcache")
@@ -52,12 +56,19 @@ def now():
     return time.perf_counter(), time.process_time()
 
 
+def peak_resident():
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    sys.exit("/proc/self/status: no VmHWM")
+
+
 def since(start):
     return [b - c for c, b in zip(start, now())]
 
 
 class Diffusers:
-    def __init__(self, a):
+    def __init__(self, a, dtype):
         import torch
         from diffusers import WanPipeline
         from diffusers.utils import logging
@@ -65,7 +76,7 @@ class Diffusers:
         logging.disable_progress_bar()
         torch.set_num_threads(a.threads)
         self.torch, self.a = torch, a
-        self.pipe = WanPipeline.from_pretrained(str(a.model), torch_dtype={"bf16": torch.bfloat16, "f32": torch.float32}[a.dtype])
+        self.pipe = WanPipeline.from_pretrained(str(a.model), torch_dtype={"bf16": torch.bfloat16, "f32": torch.float32}[dtype])
         if a.diffusers_vae == "f32":
             self.pipe.vae.to(torch.float32)
         self.pipe.set_progress_bar_config(disable=True)
@@ -113,9 +124,8 @@ class EngineParams(ctypes.Structure):
 class Praxino:
     """libpraxino in a process of its own (worker() below): torch's threads do not spin beside it, and weights stay loaded."""
 
-    def __init__(self, a):
-        self.a = a
-        self.child = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--worker"], stdin=subprocess.PIPE,
+    def __init__(self, dtype):
+        self.child = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--worker", "--dtype", dtype], stdin=subprocess.PIPE,
                                       stdout=subprocess.PIPE, text=True)
 
     def clip(self):
@@ -143,7 +153,7 @@ def worker(a):
         return status
 
     lib.prx_engine_default_params(ctypes.byref(params))
-    params.device, params.dtype, params.threads = b"cpu", a.dtype.encode(), a.threads
+    params.device, params.dtype, params.threads = b"cpu", a.dtype[0].encode(), a.threads
     must(lib.prx_engine_open(ctypes.byref(engine), ctypes.byref(params)), lib.prx_engine_last_error, engine)
     must(lib.prx_model_open(ctypes.byref(model), engine, str(a.model).encode()), lib.prx_engine_last_error, engine)
     for _ in sys.stdin:
@@ -170,7 +180,7 @@ def worker(a):
         lib.prx_text_free(engine, text)
         n = shape[0] * shape[1] * shape[2] * shape[3]
         print(json.dumps({"steps": times, "decode": None if a.no_decode else decode, "latents": latents[:n],
-                          "peak": doc.get("peak_memory_bytes"), "version": doc.get("praxino")}), flush=True)
+                          "peak": doc.get("peak_memory_bytes"), "resident": peak_resident(), "version": doc.get("praxino")}), flush=True)
         lib.prx_job_close(ctypes.byref(job))
     lib.prx_model_close(ctypes.byref(model))
     lib.prx_engine_close(ctypes.byref(engine))
@@ -179,12 +189,12 @@ def worker(a):
 def summary(clips):
     steps = [t for c in clips for t in (c["steps"][1:] or c["steps"])]
     decodes = [c["decode"] for c in clips if c["decode"] is not None]
-
-    def median(rows, k):
-        return statistics.median(r[k] for r in rows) if rows else None
-
-    return {"seconds_per_step": median(steps, 0), "cpu_seconds_per_step": median(steps, 1), "decode_seconds": median(decodes, 0),
-            "decode_cpu_seconds": median(decodes, 1), "all_steps": [c["steps"] for c in clips], "all_decodes": decodes}
+    columns = {"seconds_per_step": (steps, 0), "cpu_seconds_per_step": (steps, 1), "decode_seconds": (decodes, 0),
+               "decode_cpu_seconds": (decodes, 1)}
+    taken = {name: [r[k] for r in rows] for name, (rows, k) in columns.items()}
+    return {**{name: statistics.median(t) if t else None for name, t in taken.items()},
+            "range": {name: [min(t), max(t)] if t else None for name, t in taken.items()},
+            "all_steps": [c["steps"] for c in clips], "all_decodes": decodes}
 
 
 def processor():
@@ -197,17 +207,61 @@ def processor():
     return platform.processor()
 
 
+ROWS = {"seconds_per_step": "step (s)", "cpu_seconds_per_step": "step (processor s)", "decode_seconds": "decode (s)",
+        "decode_cpu_seconds": "decode (processor s)"}
+
+
+def best(doc):
+    """praxino beside whichever dtype is the faster one for diffusers."""
+    lines = []
+    for key, name in ROWS.items():
+        theirs = {t: r["diffusers"][key] for t, r in doc["results"].items() if r["diffusers"][key] is not None}
+        if not theirs or len(theirs) < 2:
+            continue
+        fastest = min(theirs, key=theirs.get)
+        ratios = ", ".join(f"{t} {theirs[fastest] / r['praxino'][key]:.2f}x" for t, r in doc["results"].items())
+        lines.append(f"{name} against diffusers in {fastest}, its faster dtype: {ratios}.")
+    return lines
+
+
 def table(doc):
-    a, b = doc["praxino"], doc["diffusers"]
-    names = {"seconds_per_step": "step (s)", "cpu_seconds_per_step": "step (processor s)", "decode_seconds": "decode (s)",
-             "decode_cpu_seconds": "decode (processor s)"}
-    rows = [(text, a[k], b[k]) for k, text in names.items() if b[k] is not None]
     r = doc["request"]
-    out = [f"{doc['model']}, {r['width']}x{r['height']}x{r['frames']}, guidance {r['guidance']:g}, {r['dtype']}, {r['threads']} threads, "
+    out = [f"{doc['model']}, {r['width']}x{r['height']}x{r['frames']}, guidance {r['guidance']:g}, {r['threads']} threads, "
            f"{doc['machine']}; medians of {r['rounds']} clips of {r['steps']} steps each, taking turns; {doc['versions']}", "",
-           "| | praxino | diffusers | ratio |", "|---|---|---|---|"]
-    out += [f"| {name} | {x:.3f} | {y:.3f} | {y / x:.2f}x |" for name, x, y in rows]
-    return "\n".join(out) + f"\n\nFinal latents differ by {doc['latents_rms']:.2e} (rms, relative).\n"
+           "| | dtype | praxino | range | diffusers | range | ratio |", "|---|---|---|---|---|---|---|"]
+    for dtype, one in doc["results"].items():
+        a, b = one["praxino"], one["diffusers"]
+        for key, name in ROWS.items():
+            if b[key] is not None:
+                out.append(f"| {name} | {dtype} | {a[key]:.3f} | {spread(a, key)} | {b[key]:.3f} | {spread(b, key)} "
+                           f"| {b[key] / a[key]:.2f}x |")
+        out.append(f"| peak resident (GB) | {dtype} | {a['peak_resident_bytes'] / 1e9:.2f} | | {b['peak_resident_bytes'] / 1e9:.2f} | | "
+                   f"{b['peak_resident_bytes'] / a['peak_resident_bytes']:.2f}x |")
+    out += ["", *best(doc), "Final latents differ by " +
+            ", ".join(f"{one['latents_rms']:.2e} ({dtype})" for dtype, one in doc["results"].items()) + " (rms, relative)."]
+    return "\n".join(out) + "\n"
+
+
+def spread(side, key):
+    low, high = side["range"][key]
+    return f"{low:.3f} to {high:.3f}"
+
+
+def measure(a, dtype):
+    import torch
+    pathlib.Path("/proc/self/clear_refs").write_text("5")      # the peak of this dtype, not of the one before
+    theirs, engine = Diffusers(a, dtype), Praxino(dtype)
+    ours, other = [], []
+    for i in range(a.rounds):
+        ours.append(engine.clip())
+        other.append(theirs.clip())
+        print(f"{dtype}, round {i + 1}: praxino {ours[-1]['steps']} decode {ours[-1]['decode']}, diffusers {other[-1]['steps']} "
+              f"decode {other[-1]['decode']}", file=sys.stderr, flush=True)
+    engine.close()
+    x, y = torch.tensor(ours[0]["latents"], dtype=torch.float64), other[0]["latents"].double().flatten()
+    return {"praxino": {**summary(ours), "peak_memory_bytes": ours[0]["peak"], "peak_resident_bytes": ours[-1]["resident"]},
+            "diffusers": {**summary(other), "peak_resident_bytes": peak_resident()}, "version": ours[0]["version"],
+            "latents_rms": float((x - y).square().mean().sqrt() / y.square().mean().sqrt())}
 
 
 def main():
@@ -216,20 +270,14 @@ def main():
         return worker(a)
     import diffusers
     import torch
-    theirs, engine = Diffusers(a), Praxino(a)
-    ours, other = [], []
-    for i in range(a.rounds):
-        ours.append(engine.clip())
-        other.append(theirs.clip())
-        print(f"round {i + 1}: praxino {ours[-1]['steps']} decode {ours[-1]['decode']}, diffusers {other[-1]['steps']} "
-              f"decode {other[-1]['decode']}", file=sys.stderr)
-    engine.close()
-    x, y = torch.tensor(ours[0]["latents"], dtype=torch.float64), other[0]["latents"].double().flatten()
-    keys = ("width", "height", "frames", "steps", "guidance", "rounds", "dtype", "diffusers_vae", "threads", "set")
+    results = {}
+    for dtype in dict.fromkeys(a.dtype):
+        results[dtype] = measure(a, dtype)
+        gc.collect()
+    keys = ("width", "height", "frames", "steps", "guidance", "rounds", "diffusers_vae", "threads", "set")
+    version = next(iter(results.values()))["version"]
     doc = {"model": a.model.name, "request": {k: getattr(a, k) for k in keys}, "machine": processor(),
-           "versions": f"praxino {ours[0]['version']}, diffusers {diffusers.__version__}, torch {torch.__version__}",
-           "praxino": {**summary(ours), "peak_memory_bytes": ours[0]["peak"]}, "diffusers": summary(other),
-           "latents_rms": float((x - y).square().mean().sqrt() / y.square().mean().sqrt())}
+           "versions": f"praxino {version}, diffusers {diffusers.__version__}, torch {torch.__version__}", "results": results}
     if a.json:
         a.json.write_text(json.dumps(doc, indent=1) + "\n")
     if a.markdown:
