@@ -36,9 +36,15 @@ typedef struct prxi_cache_env {
     const void *known_cookie;
 } prxi_cache_env;
 
+/* What a static schedule says of a step. */
+typedef enum prxi_step_kind {
+    PRXI_STEP_CACHED, PRXI_STEP_COMPUTED, PRXI_STEP_DENSE      /* COMPUTED: attention as its policy has it; DENSE: dense all the same */
+} prxi_step_kind;
+
 typedef struct prxi_cache_plan {
     size_t bytes;
     int computed_steps;                /* expected per branch; -1 when the content decides */
+    const uint8_t *steps;              /* [steps] prxi_step_kind, of a schedule that also chooses attention; in priv. NULL: it does not */
     char note[256];
 } prxi_cache_plan;
 

@@ -8,7 +8,7 @@
 int prxi_dag_open(prxi_ctx *c, prxi_dag *g, int steps, int max_gap)
 {
     const size_t n = (size_t)steps * ((size_t)max_gap + 1);
-    *g = (prxi_dag) { steps, max_gap, prxi_alloc(c->mem, PRXI_MEM_MISC, n * sizeof *g->weight) };
+    *g = (prxi_dag) { steps, max_gap, prxi_alloc(c->mem, PRXI_MEM_MISC, n * sizeof *g->weight), NULL };
     if (!g->weight)
         return prxi_fail_nomem(c, "graph", n * sizeof *g->weight);
     for (size_t i = 0; i < n; i++)
@@ -16,31 +16,59 @@ int prxi_dag_open(prxi_ctx *c, prxi_dag *g, int steps, int max_gap)
     return PRX_OK;
 }
 
+int prxi_dag_add_sparse(prxi_ctx *c, prxi_dag *g)
+{
+    const size_t n = (size_t)g->steps * ((size_t)g->max_gap + 1);
+    if (g->sparse)
+        return PRX_OK;
+    if (!(g->sparse = prxi_alloc(c->mem, PRXI_MEM_MISC, n * sizeof *g->sparse)))
+        return prxi_fail_nomem(c, "graph", n * sizeof *g->sparse);
+    for (size_t i = 0; i < n; i++)
+        g->sparse[i] = NAN;
+    return PRX_OK;
+}
+
 void prxi_dag_close(prxi_ctx *c, prxi_dag *g)
 {
     prxi_free(c->mem, g->weight);
-    g->weight = NULL;
+    prxi_free(c->mem, g->sparse);
+    g->weight = g->sparse = NULL;
 }
 
 /* ---- reader ---- */
+
+/* "attention": "sparse" or "dense", as if it were not there. */
+static int read_kind(prxi_ctx *c, prxi_dag *g, const prxi_json *j, const cJSON *e, int index, int *sparse)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(e, "attention");
+    const char *text = cJSON_GetStringValue(v);
+    *sparse = text && strcmp(text, "sparse") == 0;
+    if (v && !*sparse && (!text || strcmp(text, "dense") != 0))
+        return prxi_fail(c, PRX_EFORMAT, "%s: edge %d: attention: \"dense\" or \"sparse\" expected", j->path, index);
+    return *sparse ? prxi_dag_add_sparse(c, g) : PRX_OK;
+}
 
 static int read_edge(prxi_ctx *c, prxi_dag *g, const prxi_json *j, const cJSON *e, int index)
 {
     const cJSON *from = cJSON_GetObjectItemCaseSensitive(e, "from"), *to = cJSON_GetObjectItemCaseSensitive(e, "to");
     const cJSON *w = cJSON_GetObjectItemCaseSensitive(e, "weight");
+    int sparse, err = read_kind(c, g, j, e, index, &sparse);
+    if (err < 0)
+        return err;
     if (!cJSON_IsNumber(from) || !cJSON_IsNumber(to) || !cJSON_IsNumber(w))
         return prxi_fail(c, PRX_EFORMAT, "%s: edge %d: from, to and weight as numbers expected", j->path, index);
     const double a = from->valuedouble, b = to->valuedouble;
-    if (!(a >= 0 && b <= g->steps - 1 && a < b) || a != floor(a) || b != floor(b))
+    const int end = sparse && a == g->steps - 1;         /* a sparse last step */
+    if (!(a >= 0 && b <= g->steps - 1 + end && a < b) || a != floor(a) || b != floor(b))
         return prxi_fail(c, PRX_EFORMAT, "%s: edge %d: %g -> %g: steps 0 to %d, forward only", j->path, index, a, b, g->steps - 1);
     if (b - a > g->max_gap)
         return prxi_fail(c, PRX_EFORMAT, "%s: edge %d: %g -> %g is longer than max_gap %d", j->path, index, a, b, g->max_gap);
     if (!(w->valuedouble >= 0) || !isfinite(w->valuedouble))
         return prxi_fail(c, PRX_EFORMAT, "%s: edge %d: weight: a finite number of at least 0 expected", j->path, index);
-    double *slot = &g->weight[(int)a * (g->max_gap + 1) + (int)(b - a)];
-    if (b - a > 1 && !isnan(*slot))
+    double *slot = (sparse ? g->sparse : g->weight) + ((int)a * (g->max_gap + 1) + (int)(b - a));
+    if ((sparse || b - a > 1) && !isnan(*slot))
         return prxi_fail(c, PRX_EFORMAT, "%s: edge %d: %g -> %g is given twice", j->path, index, a, b);
-    *slot = b - a > 1 ? w->valuedouble : 0.0;
+    *slot = sparse || b - a > 1 ? w->valuedouble : 0.0;
     return PRX_OK;
 }
 
@@ -49,7 +77,7 @@ int prxi_dag_read(prxi_ctx *c, prxi_dag *g, const prxi_json *j)
     int64_t steps = 0, gap = 0;
     int err, i = 0;
     const cJSON *edges = cJSON_GetObjectItemCaseSensitive(j->root, "edges"), *e;
-    g->weight = NULL;
+    g->weight = g->sparse = NULL;
     if ((err = prxi_json_int(c, j, "steps", 2, PRXI_DAG_MAX_STEPS, &steps)) < 0)
         return err;
     if (!steps || !cJSON_IsArray(edges))
@@ -147,8 +175,7 @@ int prxi_dag_solve(prxi_ctx *c, const prxi_dag *g, int budget, prxi_dag_objectiv
     const way *best = &before[g->steps - 1];
     int err = best->known ? PRX_OK : fail_budget(c, g, budget);
     if (err == PRX_OK) {
-        out->n = budget;
-        out->n_weights = best->n_weights;
+        *out = (prxi_dag_path) { .n = budget, .n_weights = best->n_weights };
         memcpy(out->weights, best->weights, (size_t)best->n_weights * sizeof *out->weights);
         for (int i = 0; i < budget; i++)
             out->step[i] = best->path[i];

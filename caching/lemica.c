@@ -14,6 +14,8 @@ typedef struct lemica {
     prxi_replay replay;
     char schedule_path[PRXI_OPT_STRING_MAX], graph_path[PRXI_OPT_STRING_MAX];
     int64_t budget;
+    double cost;
+    prxi_dag_cost step_cost;
     int objective;
 } lemica;
 
@@ -23,7 +25,11 @@ static const prxi_option options[] = {
     { "schedule", PRXI_OPT_STRING, AT(schedule_path), 0, 0, NULL, "", "schedule file (--schedule)" },
     { "budget", PRXI_OPT_INT, AT(budget), 0, PRXI_DAG_MAX_STEPS, NULL, "0",
       "computed steps: solves the model's graph instead of reading a schedule" },
-    { "graph", PRXI_OPT_STRING, AT(graph_path), 0, 0, NULL, "", "graph file for budget (MODEL/lemica_graph.json)" },
+    { "cost", PRXI_OPT_DOUBLE, AT(cost), 0, PRXI_DAG_MAX_STEPS, NULL, "0",
+      "as budget, of a graph with sparse jumps: time in dense steps, spent on dense, sparse and cached ones" },
+    { "sparse_cost", PRXI_OPT_DOUBLE, AT(step_cost.sparse), 0, 10, NULL, "0", "for cost: time of a sparse step, a dense one being 1" },
+    { "cached_cost", PRXI_OPT_DOUBLE, AT(step_cost.cached), 0, 10, NULL, "0", "for cost: of a cached step" },
+    { "graph", PRXI_OPT_STRING, AT(graph_path), 0, 0, NULL, "", "graph file for budget and cost (MODEL/lemica_graph.json)" },
     { "objective", PRXI_OPT_CHOICE, AT(objective), 0, 0, "minimax|sum", "minimax",
       "for budget: lexicographic minimax, or the shortest sum" },
     PRXI_REPLAY_OPTIONS(lemica, replay, "auto|residual|velocity", "auto"),
@@ -57,13 +63,20 @@ static int solve(const lemica *l, prxi_ctx *c, const prxi_json *j, prxi_schedule
     int err = prxi_dag_read(c, &g, j);
     if (err < 0)
         return err;
-    err = prxi_dag_solve(c, &g, (int)l->budget, (prxi_dag_objective)l->objective, &path);
+    if (l->cost > 0 && !g.sparse)
+        err = prxi_fail(c, PRX_EINVAL, "%s: has no sparse jumps, which cache.cost is for; schedule build --sparse measures them", j->path);
+    else if (l->cost > 0)
+        err = prxi_dag_solve_joint(c, &g, l->cost, &l->step_cost, &path);
+    else
+        err = prxi_dag_solve(c, &g, (int)l->budget, (prxi_dag_objective)l->objective, &path);
     s->steps = g.steps;
     prxi_dag_close(c, &g);
     if (err < 0 || (err = prxi_schedule_read_origin(c, s, j)) < 0)
         return err;
     s->n = path.n;
     memcpy(s->computed, path.step, (size_t)path.n * sizeof *path.step);
+    s->has_attention = l->cost > 0;
+    memcpy(s->sparse, path.sparse, (size_t)path.n);
     s->worst_edge = path.n_weights ? path.weights[0] : 0;
     return PRX_OK;
 }
@@ -105,25 +118,37 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
     lemica *l = priv;
     if (env->steps > PRXI_SCHEDULE_MAX)
         return prxi_fail(c, PRX_EINVAL, "steps: %d; at most %d with this cache", env->steps, PRXI_SCHEDULE_MAX);
-    if (!*l->schedule_path == !l->budget)
-        return prxi_fail(c, PRX_EINVAL, "cache lemica: %s", l->budget ? "cache.schedule and cache.budget exclude each other"
-                                                                      : "needs --schedule FILE or --set cache.budget=N");
+    const int given = (*l->schedule_path != 0) + (l->budget > 0) + (l->cost > 0);
+    if (given != 1)
+        return prxi_fail(c, PRX_EINVAL, "cache lemica: %s", given ? "cache.schedule, cache.budget and cache.cost exclude each other"
+                                                                  : "needs --schedule FILE, --set cache.budget=N or cache.cost=X");
+    if (l->cost > 0 && !(l->step_cost.sparse > 0))
+        return prxi_fail(c, PRX_EINVAL, "cache.sparse_cost: missing: cache.cost needs the time of a sparse step, a dense one being 1");
     prxi_schedule *s = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, 1, sizeof *s);
     if (!s)
         return prxi_fail_nomem(c, "schedule", sizeof *s);
     const int err = resolve(l, c, env, s);
-    prxi_free(c->mem, s);
-    if (err < 0)
+    if (err < 0) {
+        prxi_free(c->mem, s);
         return err;
+    }
+    int sparse = 0;
     out->computed_steps = 0;
     for (int i = 0; i < env->steps; i++) {
         /* An expert's first step has nothing to reuse. */
         if (i > 0 && env->step_expert && env->step_expert[i] != env->step_expert[i - 1])
-            l->replay.computed[i] = 1;
-        out->computed_steps += l->replay.computed[i];
+            l->replay.computed[i] = s->has_attention ? PRXI_STEP_DENSE : PRXI_STEP_COMPUTED;
+        out->computed_steps += l->replay.computed[i] != PRXI_STEP_CACHED;
+        sparse += l->replay.computed[i] == PRXI_STEP_COMPUTED;
     }
-    snprintf(out->note, sizeof out->note, "%d of %d steps are computed, the others reuse the %s", out->computed_steps, env->steps,
-             l->replay.reuse == PRXI_REUSE_VELOCITY ? "velocity" : "residual");
+    char kinds[64] = "";
+    if (s->has_attention) {
+        out->steps = l->replay.computed;
+        snprintf(kinds, sizeof kinds, ", %d of them with sparse attention", sparse);
+    }
+    prxi_free(c->mem, s);
+    snprintf(out->note, sizeof out->note, "%d of %d steps are computed%s, the others reuse the %s", out->computed_steps, env->steps,
+             kinds, l->replay.reuse == PRXI_REUSE_VELOCITY ? "velocity" : "residual");
     return prxi_replay_open(c, &l->replay, env, &out->bytes);
 }
 

@@ -15,7 +15,7 @@ typedef struct prxi_replay {
     int calibrator;                         /* prxi_forecast_kind */
     int64_t order, gap_cap;                 /* of the calibrator */
     prxi_cache_env env;
-    uint8_t computed[PRXI_SCHEDULE_MAX];    /* the schedule */
+    uint8_t computed[PRXI_SCHEDULE_MAX];    /* the schedule: prxi_step_kind */
     prxi_forecast value[PRXI_BRANCHES];     /* residual of each branch; [0]: the velocity */
     void *hold[PRXI_BRANCHES];              /* state before the blocks */
     int expert;

@@ -23,6 +23,27 @@ static int read_computed(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
     return PRX_OK;
 }
 
+/* "attention": ["dense" | "sparse" for each computed step]. */
+static int read_attention(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(j->root, "attention"), *e;
+    int k = 0;
+    s->has_attention = list && !cJSON_IsNull(list);
+    if (!s->has_attention)
+        return PRX_OK;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != s->n)
+        return prxi_fail(c, PRX_EFORMAT, "%s: attention: a list of \"dense\" or \"sparse\" for each of %d computed steps expected", j->path,
+                         s->n);
+    cJSON_ArrayForEach(e, list)
+    {
+        const char *text = cJSON_GetStringValue(e);
+        if (!text || (strcmp(text, "dense") != 0 && strcmp(text, "sparse") != 0))
+            return prxi_fail(c, PRX_EFORMAT, "%s: attention: entry %d: \"dense\" or \"sparse\" expected", j->path, k);
+        s->sparse[k++] = text[0] == 's';
+    }
+    return PRX_OK;
+}
+
 static int read_sigmas(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
 {
     int n = 0;
@@ -66,7 +87,7 @@ int prxi_schedule_read(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
     if (!steps)
         return prxi_fail(c, PRX_EFORMAT, "%s: steps: missing: not a schedule file", j->path);
     s->steps = (int)steps;
-    if ((err = read_computed(c, s, j)) < 0 || (err = prxi_json_num(c, j, "worst_edge", &s->worst_edge)) < 0)
+    if ((err = read_computed(c, s, j)) < 0 || (err = read_attention(c, s, j)) < 0 || (err = prxi_json_num(c, j, "worst_edge", &s->worst_edge)) < 0)
         return err;
     return prxi_schedule_read_origin(c, s, j);
 }
@@ -81,22 +102,27 @@ static int nearest(const float *sigmas, int steps, const uint8_t *computed, doub
     return best;
 }
 
+static uint8_t kind(const prxi_schedule *s, int k)
+{
+    return s->has_attention && !s->sparse[k] ? PRXI_STEP_DENSE : PRXI_STEP_COMPUTED;
+}
+
 int prxi_schedule_map(prxi_ctx *c, const prxi_schedule *s, const float *sigmas, int steps, uint8_t *computed)
 {
-    const int has_last = s->computed[s->n - 1] == s->steps - 1;
+    const int has_last = s->computed[s->n - 1] == s->steps - 1, last = s->n - has_last;
     memset(computed, 0, (size_t)steps);
     if (!s->has_sigmas && s->steps != steps)
         return prxi_fail(c, PRX_EINVAL, "schedule: for %d steps and without sigmas; the job has %d steps", s->steps, steps);
     if (s->has_sigmas && s->n > steps)
         return prxi_fail(c, PRX_EINVAL, "schedule: computes %d steps; the job has only %d", s->n, steps);
     for (int k = 0; k < s->n && !s->has_sigmas; k++)
-        computed[s->computed[k]] = 1;
+        computed[s->computed[k]] = kind(s, k);
     if (!s->has_sigmas)
         return PRX_OK;
-    computed[0] = 1;
+    computed[0] = kind(s, 0);
     if (has_last)
-        computed[steps - 1] = 1;
-    for (int k = 1; k < s->n - has_last; k++)
-        computed[nearest(sigmas, steps, computed, s->sigmas[s->computed[k]])] = 1;
+        computed[steps - 1] = kind(s, last);
+    for (int k = 1; k < last; k++)
+        computed[nearest(sigmas, steps, computed, s->sigmas[s->computed[k]])] = kind(s, k);
     return PRX_OK;
 }

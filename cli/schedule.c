@@ -18,6 +18,7 @@
     { NULL, 0, "max-gap", "L", "cache.max_gap", NULL, "longest jump, in steps (8)" },                                          \
     { NULL, 0, "reuse", "WHAT", "cache.reuse", "residual|velocity", "what a cached step reuses (residual)" },                  \
     { NULL, 0, "quick", NULL, "cache.quick", NULL, "measure every other end of a jump, interpolate the rest, say how well" },  \
+    { NULL, 0, "sparse", NULL, "cache.sparse", NULL, "measure each jump also with --attention at its start, for cache.cost" }, \
     { NULL, 's', "steps", "N", "steps", NULL, "denoising steps" },                                                             \
     { NULL, 'W', "width", "N", "width", NULL, "pixels" },                                                                      \
     { NULL, 'H', "height", "N", "height", NULL, "pixels" },                                                                    \

@@ -2,7 +2,10 @@
  * that reuses step i up to step j and computes everything else, and one that computes everything. Per sample the computed run is
  * stored step by step. A start i is computed once more and walked to its longest jump, because the shorter jumps are its prefixes, and
  * from every state on that walk the run is finished in full. Finishes are not put in batches: at the sizes that are measured a step
- * alone already keeps the matrix units busy. */
+ * alone already keeps the matrix units busy.
+ *
+ * With `sparse` everything is dense but the start of a jump in the second half of the rows, which takes the job's attention: what one
+ * sparse step does to the outcome, alone and reused. */
 #include "graph.h"
 
 #include <math.h>
@@ -15,6 +18,8 @@ static const prxi_option options[] = {
       "longest jump, in steps" },
     { "quick", PRXI_OPT_BOOL, offsetof(prxi_graph_options, quick), 0, 1, NULL, "0",
       "measure every other end of a jump and interpolate the rest" },
+    { "sparse", PRXI_OPT_BOOL, offsetof(prxi_graph_options, sparse), 0, 1, NULL, "0",
+      "measure each jump twice: dense, and with the job's attention at its start" },
     { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
 };
 
@@ -33,6 +38,7 @@ typedef struct build {
     unsigned char *path;            /* [steps]: scheduler and latents before each step of the computed run */
     unsigned char *walk;            /* [gap + 1]: the same, after 1, 2, ... reused steps */
     float *x0;                      /* final latents of the computed run */
+    uint8_t *kinds;                 /* [steps] with sparse: dense but for the start of a walk */
     int shown_prompt;               /* whose text the network holds; -1 none */
     double work, work_done, began;  /* full steps */
     double work_before;             /* of them, done by an earlier call */
@@ -120,6 +126,18 @@ static int check_job(prx_job *j)
     return PRX_OK;
 }
 
+static int check_sparse(prx_job *j, const prxi_graph *g)
+{
+    if (!g->set.sparse)
+        return PRX_OK;
+    if (!(j->attn_plan.sparse_density < 1))
+        return prxi_fail(&j->ctx, PRX_EINVAL, "sparse: attention %s is not: which one a sparse step has, expected", j->attn->name);
+    if (j->attn_plan.dense_steps > 0)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "sparse: attention %s is dense in its first %d steps; attention.dense_timesteps=0 expected: the "
+                         "graph says where to be dense", j->attn->name, j->attn_plan.dense_steps);
+    return PRX_OK;
+}
+
 /* A jump may end on the first step of an expert, which has nothing to reuse, but never pass it. */
 static void find_limits(prxi_graph *g)
 {
@@ -132,12 +150,19 @@ static void find_limits(prxi_graph *g)
     }
 }
 
-int prxi_graph_wants(const prxi_graph *g, int sample, int i, int j, int *check)
+int prxi_graph_far(const prxi_graph *g, int row)
 {
+    const int i = prxi_graph_from(g, row), far = i == g->steps - 1 && prxi_graph_sparse(g, row) ? g->steps : g->limit[i];
+    return far - i < g->gap ? far : i + g->gap;
+}
+
+int prxi_graph_wants(const prxi_graph *g, int sample, int row, int j, int *check)
+{
+    const int i = prxi_graph_from(g, row);
     *check = 0;
-    if (j - i < 2 || j - i > g->gap || j > g->limit[i])
+    if (j < prxi_graph_near(g, row) || j > prxi_graph_far(g, row))
         return 0;
-    if (!g->set.quick || (g->limit[i] - j) % 2 == 0 || i == g->first[i])
+    if (!g->set.quick || (g->limit[i] - j) % 2 == 0 || i == g->first[i] || j == g->steps)
         return 1;
     *check = sample == 0 && (i - g->first[i]) % 4 == 2;
     return *check;
@@ -145,23 +170,23 @@ int prxi_graph_wants(const prxi_graph *g, int sample, int i, int j, int *check)
 
 /* ---- work ---- */
 
-static double row_work(const prxi_graph *g, int sample, int i)
+static double row_work(const prxi_graph *g, int sample, int row)
 {
-    const int start = g->set.replay.calibrator ? g->first[i] : i;
+    const int i = prxi_graph_from(g, row), start = g->set.replay.calibrator ? g->first[i] : i;
     double n = 0;
     int check;
-    for (int j = i + 2; j <= g->limit[i]; j++)
-        if (prxi_graph_wants(g, sample, i, j, &check))
+    for (int j = prxi_graph_near(g, row); j <= prxi_graph_far(g, row); j++)
+        if (prxi_graph_wants(g, sample, row, j, &check))
             n += g->steps - j;
-    return n > 0 ? n + (i - start) + 1 : 0;
+    return n > 0 || prxi_graph_sparse(g, row) ? n + (i - start) + 1 : 0;
 }
 
 static double sample_work(const prxi_graph *g, int sample, int all)
 {
     double n = 0;
-    for (int i = 0; i < g->steps; i++)
-        if (all || !g->done[sample * g->steps + i])
-            n += row_work(g, sample, i);
+    for (int r = 0; r < g->rows; r++)
+        if (all || !g->done[sample * g->rows + r])
+            n += row_work(g, sample, r);
     return n > 0 ? n + g->steps : 0;
 }
 
@@ -207,6 +232,7 @@ static void use_cache(build *b, int walking)
 {
     b->g.job->cache = walking ? &walker : b->none;
     b->g.job->cache_priv = walking ? (void *)&b->g.set : b->none_priv;
+    b->g.job->step_kinds = b->kinds;
 }
 
 /* ---- one sample ---- */
@@ -240,21 +266,25 @@ static int run_reference(build *b, int sample)
     return err;
 }
 
-/* Computes step i, then reuses it; the state after k reused steps, which is where a jump of k + 1 ends, goes to walk[k]. */
-static int walk(build *b, int i, int end)
+/* Computes the step of the row, then reuses it; the state after k reused steps, which is where a jump of k + 1 ends, goes to walk[k]. */
+static int walk(build *b, int row, int end)
 {
     prxi_graph *g = &b->g;
-    const int start = g->set.replay.calibrator ? g->first[i] : i;
+    const int i = prxi_graph_from(g, row), start = g->set.replay.calibrator ? g->first[i] : i;
     memset(g->set.replay.computed, 1, (size_t)g->steps);
     memset(g->set.replay.computed + i + 1, 0, (size_t)(end - i - 1));
     prxi_replay_reset(&g->set.replay);
     use_cache(b, 1);
+    if (b->kinds && prxi_graph_sparse(g, row))
+        b->kinds[i] = PRXI_STEP_COMPUTED;
     int err = go_to(b, b->path + (size_t)start * b->state_bytes, start);
     for (int k = start; k < end && err == PRX_OK; k++) {
         err = advance(b, k <= i);
-        if (k > i)
+        if (k >= i)
             keep(b, b->walk + (size_t)(k - i) * b->state_bytes);
     }
+    if (b->kinds)
+        b->kinds[i] = PRXI_STEP_DENSE;
     return err;
 }
 
@@ -272,26 +302,27 @@ static int finish_run(build *b, int i, int to, double *weight)
     return err;
 }
 
-static int measure_row(build *b, int sample, int i)
+static int measure_row(build *b, int sample, int row)
 {
     prxi_graph *g = &b->g;
-    double row[PRXI_DAG_MAX_STEPS];
+    double weight[PRXI_DAG_MAX_STEPS];
+    const int i = prxi_graph_from(g, row), near = prxi_graph_near(g, row);
     int end = 0, check, err = PRX_OK;
-    for (int j = i + 2; j <= g->limit[i]; j++)
-        if (prxi_graph_wants(g, sample, i, j, &check))
+    for (int j = near; j <= prxi_graph_far(g, row); j++)
+        if (prxi_graph_wants(g, sample, row, j, &check))
             end = j;
     if (end)
-        err = walk(b, i, end);
+        err = walk(b, row, end);
     use_cache(b, 0);
-    for (int j = i + 2; j <= end && err == PRX_OK; j++)
-        if (prxi_graph_wants(g, sample, i, j, &check))
-            err = finish_run(b, i, j, &row[j - i]);
+    for (int j = near; j <= end && err == PRX_OK; j++)
+        if (prxi_graph_wants(g, sample, row, j, &check))
+            err = finish_run(b, i, j, &weight[j - i]);
     if (err < 0)
         return err;
-    for (int j = i + 2; j <= end; j++)
-        if (prxi_graph_wants(g, sample, i, j, &check))
-            prxi_graph_row(g, sample, i)[j - i] = row[j - i];
-    g->done[sample * g->steps + i] = 1;
+    for (int j = near; j <= end; j++)
+        if (prxi_graph_wants(g, sample, row, j, &check))
+            prxi_graph_row(g, sample, row)[j - i] = weight[j - i];
+    g->done[sample * g->rows + row] = 1;
     return prxi_now() - g->saved_at > 2 ? prxi_graph_state_save(g) : PRX_OK;
 }
 
@@ -301,9 +332,9 @@ static int measure_sample(build *b, int sample)
         return PRX_OK;
     show_prompt(b, sample / b->g.n_seeds);
     int err = run_reference(b, sample);
-    for (int i = 0; i < b->g.steps && err == PRX_OK; i++)
-        if (!b->g.done[sample * b->g.steps + i])
-            err = measure_row(b, sample, i);
+    for (int r = 0; r < b->g.rows && err == PRX_OK; r++)
+        if (!b->g.done[sample * b->g.rows + r])
+            err = measure_row(b, sample, r);
     return err;
 }
 
@@ -314,7 +345,7 @@ static int open_buffers(build *b)
 {
     prxi_graph *g = &b->g;
     prx_job *j = g->job;
-    const size_t rows = (size_t)g->samples * (size_t)g->steps, weights = rows * ((size_t)g->gap + 1);
+    const size_t rows = (size_t)g->samples * (size_t)g->rows, weights = rows * ((size_t)g->gap + 1);
     prxi_cache_env env;
     size_t reuse = 0;
     prxi_plan_cache_env(j, &env);
@@ -334,8 +365,11 @@ static int open_buffers(build *b)
     b->x0 = prxi_alloc(j->ctx.mem, PRXI_MEM_ACTIVATIONS, j->latent_elems * sizeof(float));
     g->weight = prxi_alloc(j->ctx.mem, PRXI_MEM_MISC, weights * sizeof *g->weight);
     g->done = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, rows, 1);
-    if (!b->fresh || !b->path || !b->walk || !b->x0 || !g->weight || !g->done)
+    b->kinds = g->set.sparse ? prxi_alloc(j->ctx.mem, PRXI_MEM_MISC, (size_t)g->steps) : NULL;
+    if (!b->fresh || !b->path || !b->walk || !b->x0 || !g->weight || !g->done || (g->set.sparse && !b->kinds))
         return prxi_fail_nomem(&j->ctx, "states", states);
+    if (b->kinds)
+        memset(b->kinds, PRXI_STEP_DENSE, (size_t)g->steps);
     for (size_t i = 0; i < weights; i++)
         g->weight[i] = NAN;
     prxi_sched_save(j->sched, b->fresh);
@@ -363,12 +397,13 @@ static int prepare(build *b, const char *prompts, const char *seeds, const char 
     int err;
     if ((err = prxi_option_parse(&j->ctx, options, &g->set, "", settings)) < 0 || (err = take_prompts(&j->ctx, g, prompts)) < 0 ||
         (err = take_seeds(&j->ctx, g, seeds)) < 0 || (err = prx_job_set(j, "prompt", g->prompt[0])) < 0 ||
-        (err = prxi_plan(j)) < 0 || (err = check_job(j)) < 0)
+        (err = prxi_plan(j)) < 0 || (err = check_job(j)) < 0 || (err = check_sparse(j, g)) < 0)
         return err;
     b->none = j->cache;
     b->none_priv = j->cache_priv;
     g->steps = (int)j->set.steps;
     g->gap = g->set.max_gap < g->steps ? (int)g->set.max_gap : g->steps - 1;
+    g->rows = (1 + g->set.sparse) * g->steps;
     g->samples = g->n_prompts * g->n_seeds;
     find_limits(g);
     if ((err = open_buffers(b)) < 0 || (err = prxi_graph_state_load(g)) < 0)
@@ -403,12 +438,13 @@ static void close_build(build *b)
     prxi_mem *m = j->ctx.mem;
     if (b->none)
         use_cache(b, 0);
+    j->step_kinds = NULL;
     prxi_run_drop_network(j, j->set.keep_weights && j->model->experts == 1);
     memset(j->prompts, 0, sizeof j->prompts);
     for (int i = 0; b->texts && i <= b->g.n_prompts; i++)
         prxi_free(m, b->texts[i].out);
     prxi_replay_close(&b->g.set.replay, &j->ctx);
-    void *const buffers[] = { b->texts, b->fresh, b->path, b->walk, b->x0, b->g.weight, b->g.done, b->g.text, b };
+    void *const buffers[] = { b->texts, b->fresh, b->path, b->walk, b->x0, b->g.weight, b->g.done, b->g.text, b->kinds, b };
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         prxi_free(m, buffers[i]);
 }

@@ -22,6 +22,8 @@ static cJSON *settings_json(const prxi_graph *g)
         cJSON_AddNumberToObject(o, "newton_gap", (double)r->gap_cap);
     }
     cJSON_AddBoolToObject(o, "quick", g->set.quick);
+    if (g->set.sparse)
+        cJSON_AddBoolToObject(o, "sparse", 1);
     cJSON *list = cJSON_AddArrayToObject(o, "prompts");
     for (int i = 0; i < g->n_prompts; i++)
         cJSON_AddItemToArray(list, cJSON_CreateString(g->prompt[i]));
@@ -44,15 +46,18 @@ int prxi_graph_state_save(prxi_graph *g)
     cJSON_AddNumberToObject(o, "max_gap", g->gap);
     cJSON_AddItemToObject(o, "settings", settings_json(g));
     rows = cJSON_AddArrayToObject(o, "rows");
-    for (int r = 0; r < g->samples * g->steps; r++) {
+    for (int r = 0; r < g->samples * g->rows; r++) {
         if (!g->done[r])
             continue;
         cJSON *row = cJSON_CreateObject();
-        const double *w = prxi_graph_row(g, r / g->steps, r % g->steps);
-        cJSON_AddNumberToObject(row, "sample", r / g->steps);
-        cJSON_AddNumberToObject(row, "from", r % g->steps);
-        cJSON *list = cJSON_AddArrayToObject(row, "weights");       /* of gaps 2, 3, ... */
-        for (int k = 2; k <= g->gap; k++)
+        const int sparse = prxi_graph_sparse(g, r % g->rows);
+        const double *w = prxi_graph_row(g, r / g->rows, r % g->rows);
+        cJSON_AddNumberToObject(row, "sample", r / g->rows);
+        cJSON_AddNumberToObject(row, "from", prxi_graph_from(g, r % g->rows));
+        if (sparse)
+            cJSON_AddBoolToObject(row, "sparse", 1);
+        cJSON *list = cJSON_AddArrayToObject(row, "weights");       /* of gaps 2, 3, ...; sparse: 1, 2, ... */
+        for (int k = 2 - sparse; k <= g->gap; k++)
             cJSON_AddItemToArray(list, isnan(w[k]) ? cJSON_CreateNull() : cJSON_CreateNumber(w[k]));
         cJSON_AddItemToArray(rows, row);
     }
@@ -75,20 +80,21 @@ static int index_of(const cJSON *row, const char *key, int limit)
 static int read_row(prxi_graph *g, const prxi_json *j, const cJSON *row, int index)
 {
     const int sample = index_of(row, "sample", g->samples), from = index_of(row, "from", g->steps);
+    const int sparse = g->set.sparse && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(row, "sparse")), r = from + sparse * g->steps;
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(row, "weights"), *v;
-    int k = 2, check;
-    if (sample < 0 || from < 0 || !cJSON_IsArray(list) || cJSON_GetArraySize(list) != g->gap - 1 || g->done[sample * g->steps + from])
+    int k = 2 - sparse, check;
+    if (sample < 0 || from < 0 || !cJSON_IsArray(list) || cJSON_GetArraySize(list) != g->gap - 1 + sparse || g->done[sample * g->rows + r])
         return prxi_fail(&g->job->ctx, PRX_EFORMAT, "%s: rows: row %d: sample, from and %d weights expected, each row once", j->path, index,
-                         g->gap - 1);
+                         g->gap - 1 + sparse);
     cJSON_ArrayForEach(v, list)
     {
-        const int wanted = prxi_graph_wants(g, sample, from, from + k, &check);
+        const int wanted = prxi_graph_wants(g, sample, r, from + k, &check);
         if (wanted ? !cJSON_IsNumber(v) || !isfinite(v->valuedouble) || v->valuedouble < 0 : !cJSON_IsNull(v))
-            return prxi_fail(&g->job->ctx, PRX_EFORMAT, "%s: rows: row %d: weight %d: %s expected", j->path, index, k - 2,
+            return prxi_fail(&g->job->ctx, PRX_EFORMAT, "%s: rows: row %d: weight %d: %s expected", j->path, index, k - 2 + sparse,
                              wanted ? "a finite number of at least 0" : "null");
-        prxi_graph_row(g, sample, from)[k++] = wanted ? v->valuedouble : NAN;
+        prxi_graph_row(g, sample, r)[k++] = wanted ? v->valuedouble : NAN;
     }
-    g->done[sample * g->steps + from] = 1;
+    g->done[sample * g->rows + r] = 1;
     return PRX_OK;
 }
 
@@ -144,40 +150,43 @@ int prxi_graph_state_load(prxi_graph *g)
 /* ---- the graph ---- */
 
 /* Mean over the samples, or over the first alone; NaN where not all of them measured it. */
-static double mean(const prxi_graph *g, int samples, int i, int j)
+static double mean(const prxi_graph *g, int samples, int row, int j)
 {
     double sum = 0;
     for (int s = 0; s < samples; s++)
-        sum += prxi_graph_row(g, s, i)[j - i];
+        sum += prxi_graph_row(g, s, row)[j - prxi_graph_from(g, row)];
     return sum / samples;
 }
 
-static double largest(const prxi_graph *g, int i, int j)
+static double largest(const prxi_graph *g, int row, int j)
 {
     double max = 0;
     for (int s = 0; s < g->samples; s++)
-        max = fmax(max, prxi_graph_row(g, s, i)[j - i]);
+        max = fmax(max, prxi_graph_row(g, s, row)[j - prxi_graph_from(g, row)]);
     return max;
 }
 
 /* A jump that a quick graph did not measure: between the jumps of the same length one step earlier and later. */
-static double interpolate(const prxi_graph *g, int samples, int i, int j)
+static double interpolate(const prxi_graph *g, int samples, int row, int j)
 {
-    const double before = i > g->first[i] ? mean(g, samples, i - 1, j - 1) : NAN;
-    const double after = j < g->limit[i] ? mean(g, samples, i + 1, j + 1) : NAN;
+    const int i = prxi_graph_from(g, row);
+    const double before = i > g->first[i] ? mean(g, samples, row - 1, j - 1) : NAN;
+    const double after = j < g->limit[i] ? mean(g, samples, row + 1, j + 1) : NAN;
     if (isnan(before) || isnan(after))
         return isnan(before) ? after : before;
     return sqrt(before * after);
 }
 
-static cJSON *edge_json(const prxi_graph *g, int i, int j, int measured)
+static cJSON *edge_json(const prxi_graph *g, int row, int j, int measured)
 {
     cJSON *e = cJSON_CreateObject();
-    cJSON_AddNumberToObject(e, "from", i);
+    cJSON_AddNumberToObject(e, "from", prxi_graph_from(g, row));
     cJSON_AddNumberToObject(e, "to", j);
-    cJSON_AddNumberToObject(e, "weight", measured ? mean(g, g->samples, i, j) : interpolate(g, g->samples, i, j));
+    if (prxi_graph_sparse(g, row))
+        cJSON_AddStringToObject(e, "attention", "sparse");
+    cJSON_AddNumberToObject(e, "weight", measured ? mean(g, g->samples, row, j) : interpolate(g, g->samples, row, j));
     if (measured && g->samples > 1)
-        cJSON_AddNumberToObject(e, "max", largest(g, i, j));
+        cJSON_AddNumberToObject(e, "max", largest(g, row, j));
     if (!measured)
         cJSON_AddBoolToObject(e, "interpolated", 1);
     return e;
@@ -188,11 +197,11 @@ static cJSON *transfer_json(const prxi_graph *g, int interpolated)
 {
     double sum = 0, worst = 0;
     int n = 0, check;
-    for (int i = 0; i < g->steps; i++)
-        for (int j = i + 2; j <= g->limit[i] && j - i <= g->gap; j++) {
-            if (!prxi_graph_wants(g, 0, i, j, &check) || !check)
+    for (int r = 0; r < g->rows; r++)
+        for (int j = prxi_graph_near(g, r); j <= prxi_graph_far(g, r); j++) {
+            if (!prxi_graph_wants(g, 0, r, j, &check) || !check)
                 continue;
-            const double w = mean(g, 1, i, j), error = w > 0 ? fabs(interpolate(g, 1, i, j) / w - 1) : 0;
+            const double w = mean(g, 1, r, j), error = w > 0 ? fabs(interpolate(g, 1, r, j) / w - 1) : 0;
             sum += error;
             worst = fmax(worst, error);
             n++;
@@ -221,11 +230,11 @@ int prxi_graph_json(prxi_graph *g, char **json)
     for (int i = 0; i < g->steps; i++)
         cJSON_AddItemToArray(list, cJSON_CreateNumber(sigmas[i]));
     list = cJSON_AddArrayToObject(o, "edges");
-    for (int i = 0; i < g->steps; i++)
-        for (int j = i + 2; j <= g->limit[i] && j - i <= g->gap; j++) {
-            const int measured = prxi_graph_wants(g, 0, i, j, &check) && !check;
+    for (int r = 0; r < g->rows; r++)
+        for (int j = prxi_graph_near(g, r); j <= prxi_graph_far(g, r); j++) {
+            const int measured = prxi_graph_wants(g, 0, r, j, &check) && !check;
             interpolated += !measured;
-            cJSON_AddItemToArray(list, edge_json(g, i, j, measured));
+            cJSON_AddItemToArray(list, edge_json(g, r, j, measured));
         }
     if (g->set.quick)
         cJSON_AddItemToObject(o, "quick", transfer_json(g, interpolated));

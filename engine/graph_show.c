@@ -49,7 +49,7 @@ static void measure(const prxi_shown *s, prxi_shown_schedule *d)
         }
     }
     for (int i = 0; i < s->g.steps; i++)
-        d->n += d->computed[i];
+        d->n += d->computed[i] != PRXI_STEP_CACHED;
 }
 
 static int add_schedule(prxi_ctx *c, prxi_shown *s, const char *path)

@@ -78,6 +78,7 @@ struct prx_job {
     const prxi_cache_policy *cache;
     void *cache_priv;
     prxi_cache_plan cache_plan;
+    const uint8_t *step_kinds;             /* cache_plan.steps, or those of a measurement; NULL: attention as its policy has it */
     prxi_trace *trace;                     /* record_trace; NULL: not asked for */
     prxi_estimate estimate;                /* once somebody asked for the plan as text */
     int estimated;
@@ -118,6 +119,8 @@ int  prxi_plan(prx_job *j);
 void prxi_unplan(prx_job *j);
 /* What a cache policy is told about a planned job. */
 void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env);
+/* Attention of step i: the job's policy, or the dense one where a schedule says so. */
+const prxi_attn_policy *prxi_plan_attention(const prx_job *j, int i);
 int  prxi_plan_estimate(prx_job *j);       /* measures for the plan's text */
 cJSON *prxi_plan_json(const prx_job *j);
 /* Bytes that this process may still take (free memory, cgroup limit); SIZE_MAX when unknown. */

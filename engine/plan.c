@@ -155,6 +155,30 @@ void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env)
     };
 }
 
+const prxi_attn_policy *prxi_plan_attention(const prx_job *j, int i)
+{
+    return j->step_kinds && j->step_kinds[i] == PRXI_STEP_DENSE ? prxi_attn_policy_find("dense") : j->attn;
+}
+
+/* A schedule that says which steps are sparse: there must be such an attention, and the expected density is that of the schedule. */
+static int plan_kinds(prx_job *j)
+{
+    prxi_attn_plan *p = &j->attn_plan;
+    int computed = 0, sparse = 0;
+    j->step_kinds = j->cache_plan.steps;
+    for (int i = 0; j->step_kinds && i < (int)j->set.steps; i++) {
+        computed += j->step_kinds[i] != PRXI_STEP_CACHED;
+        sparse += j->step_kinds[i] == PRXI_STEP_COMPUTED && i >= p->dense_steps;
+    }
+    if (!j->step_kinds)
+        return PRX_OK;
+    if (sparse && strcmp(j->attn->name, "dense") == 0)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "attention: dense: the schedule has %d steps with sparse attention: which one, expected", sparse);
+    p->density = 1 - (double)sparse / computed * (1 - (double)p->dense_layers / j->model->dit_cfg[0].layers) * (1 - p->sparse_density);
+    p->dense_steps = computed - sparse;
+    return PRX_OK;
+}
+
 static int plan_cache(prx_job *j)
 {
     prxi_cache_env env;
@@ -164,7 +188,8 @@ static int plan_cache(prx_job *j)
     j->cache_plan = (prxi_cache_plan) { .computed_steps = -1 };
     if (err == PRX_OK && j->cache->at_block)        /* it reads hidden states, which are out of the host's reach there */
         err = prxi_engine_cpu_only(j->engine, &j->ctx, j->cache->name);
-    if (err < 0 || (err = j->cache->plan(j->cache_priv, &j->ctx, &env, &j->cache_plan)) < 0 || !j->text[PRXI_TEXT_TRACE])
+    if (err < 0 || (err = j->cache->plan(j->cache_priv, &j->ctx, &env, &j->cache_plan)) < 0 || (err = plan_kinds(j)) < 0 ||
+        !j->text[PRXI_TEXT_TRACE])
         return err;
     if ((err = prxi_engine_cpu_only(j->engine, &j->ctx, "trace")) == PRX_OK && (err = prxi_trace_open(j)) == PRX_OK)
         j->cache_plan.bytes += prxi_trace_bytes(j->trace);
@@ -278,6 +303,7 @@ void prxi_unplan(prx_job *j)
     prxi_sched_close(&j->ctx, &j->sched);
     j->attn_priv = j->cache_priv = NULL;
     j->step_expert = j->expert_index = NULL;
+    j->step_kinds = NULL;
     j->estimated = 0;
     if (j->state == PRXI_JOB_PLANNED)
         j->state = PRXI_JOB_SETUP;

@@ -201,7 +201,8 @@ static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
 {
     const size_t first = (size_t)j->step * (size_t)j->branches * (size_t)j->model->dit_cfg[0].layers;
     const int tap = prxi_tap_on(j), recorded = j->trace != NULL;
-    const prxi_dit_hooks hooks = { tap ? &prxi_attn_tap : j->attn, tap ? j : j->attn_priv, recorded ? &prxi_trace_policy : j->cache,
+    const prxi_attn_policy *attn = prxi_plan_attention(j, j->step);
+    const prxi_dit_hooks hooks = { tap ? &prxi_attn_tap : attn, tap ? j : j->attn_priv, recorded ? &prxi_trace_policy : j->cache,
                                    recorded ? j->trace : j->cache_priv, stat->reports, j->density + first, j->probes + first };
     prxi_dit_forward(&j->stream, j->dit_run, st, j->latents, &hooks, j->v);
     int err = prxi_stream_error(&j->stream);

@@ -68,14 +68,15 @@ static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const p
     prx_job *j = priv;
     if (call->branch == 0 && call->step == step_of(j) && call->layer == j->set.dump_layer)
         copy_rows(j, s, &call->args);
-    j->attn->select(j->attn_priv, s, call, list, density);
+    prxi_plan_attention(j, call->step)->select(j->attn_priv, s, call, list, density);
 }
 
 static void last_probe(const void *priv, prxi_attn_probe *out)
 {
     const prx_job *j = priv;
-    if (j->attn->probe)
-        j->attn->probe(j->attn_priv, out);
+    const prxi_attn_policy *attn = prxi_plan_attention(j, j->step);
+    if (attn->probe)
+        attn->probe(j->attn_priv, out);
 }
 
 int prxi_tap_finish(prx_job *j)
