@@ -144,6 +144,10 @@ static void show_result(FILE *f, const cJSON *root, const char *output)
         fprintf(f, "PSNR against the base: mean %.2f dB, worst prompt %.2f dB\n", number(r, "psnr_mean"), number(r, "psnr_worst"));
     fprintf(f, "%.2f times as fast as the base (bound %.2f): %.3g s, predicted %.3g s\n", number(r, "speedup"), number(r, "speedup_bound"),
             number(r, "seconds"), number(r, "seconds_predicted"));
+    const cJSON *turns = cJSON_GetObjectItemCaseSensitive(root, "timing");
+    if (cJSON_IsObject(turns))
+        fprintf(f, "in turns with the base, medians of %.0f: %.2f times as fast, %.3g s, predicted %.3g s\n", number(turns, "rounds"),
+                number(turns, "speedup"), number(turns, "seconds"), number(turns, "seconds_predicted"));
 }
 
 /* The preset, or why there is none: an exit code. */

@@ -120,6 +120,31 @@ cJSON *prxi_tune_preset_json(const prx_tune *t)
 
 /* ---- the evidence ---- */
 
+static void add_timing(cJSON *o, const prx_tune *t)
+{
+    const prxi_timing *x = &t->timing;
+    if (x->rounds == 0) {
+        cJSON_AddNullToObject(o, "timing");
+        return;
+    }
+    o = cJSON_AddObjectToObject(o, "timing");
+    cJSON_AddNumberToObject(o, "rounds", x->rounds);
+    put(o, "reference_seconds", x->reference, 5);
+    put(o, "seconds", x->seconds, 5);
+    put(o, "seconds_predicted", x->predicted, 5);
+    put(o, "speedup", x->reference / x->seconds, 5);
+}
+
+/* Times of steps that the ladder of dense and sparse ones was solved for. */
+static void add_costs(cJSON *o, const prx_tune *t)
+{
+    if (t->sparse.n == 0)
+        return;
+    o = cJSON_AddObjectToObject(o, "step_costs");
+    put(o, "sparse", t->env.sparse_cost, 4);
+    put(o, "cached", t->env.cached_cost, 4);
+}
+
 static void add_split(cJSON *o, const prx_tune *t)
 {
     cJSON *split = cJSON_AddObjectToObject(o, "split"), *list = NULL;
@@ -195,6 +220,8 @@ cJSON *prxi_tune_evidence_json(const prx_tune *t)
     cJSON_AddStringToObject(o, "why", t->why);
     cJSON_AddNumberToObject(o, "verifications", t->attempts);
     put(o, "reference_seconds", t->reference_seconds ? prxi_tune_reference_time(t) : NAN, 5);
+    add_timing(o, t);
+    add_costs(o, t);
     add_split(o, t);
     add_copy(o, "verified", t->proofs);
     add_copy(o, "dropped", t->dropped);

@@ -5,7 +5,7 @@
 
 #include "tune.h"
 
-enum { SINGLE_TRIALS = 4, COMBINED_TRIALS = 3, LATER_TRIALS = 2, COMBINATIONS = 10, PARTS = 2 };
+enum { SINGLE_TRIALS = 4, COMBINED_TRIALS = 3, LATER_TRIALS = 2, POLISH_TRIALS = 4, COMBINATIONS = 10, PARTS = 2 };
 /* Less is noise of the clock. */
 static const double faster = 0.98;
 
@@ -332,6 +332,25 @@ int prxi_tune_search(prx_tune *t)
 
 /* ---- around the best ---- */
 
+static double cost_to_beat(const prx_tune *t)
+{
+    return t->best.holds ? prxi_tune_cost(t, t->best.candidate)
+           : t->measure == PRXI_BY_SPEEDUP ? INFINITY : prxi_tune_reference_time(t);
+}
+
+/* Whether a line from `first` on has a candidate that is worth a verification. */
+static int seems_better(prx_tune *t, int first)
+{
+    const double now = cost_to_beat(t);
+    int better = 0;
+    for (int i = first; i < t->n_lines; i++) {
+        prxi_line *l = &t->lines[i];
+        choose_best(t, l);
+        better |= l->best != PRXI_NO_CANDIDATE && !t->candidates[l->best].tried && prxi_tune_cost(t, l->best) < faster * now;
+    }
+    return better;
+}
+
 static void polish_axis(prx_tune *t, int axis)
 {
     const prxi_candidate *x = &t->candidates[t->best.candidate];
@@ -365,14 +384,21 @@ int prxi_tune_polish(prx_tune *t)
     const int first = t->n_lines;
     for (int a = 0; a < PRXI_TUNE_AXES; a++)
         polish_axis(t, a);
-    const int err = do_round(t, t->split.calibration, COMBINED_TRIALS, "polish");
-    if (err < 0)
-        return err;
-    const double now = prxi_tune_cost(t, t->best.candidate);
-    int better = 0;
-    for (int i = first; i < t->n_lines; i++) {
-        choose_best(t, &t->lines[i]);
-        better |= t->lines[i].best != PRXI_NO_CANDIDATE && prxi_tune_cost(t, t->lines[i].best) < faster * now;
+    const int err = do_round(t, t->split.calibration, POLISH_TRIALS, "polish");
+    return err < 0 ? err : seems_better(t, first);
+}
+
+/* ---- the best of every ladder alone ---- */
+
+/* What was dropped on few prompts may still be the fastest: no ladder alone is to beat the result. */
+int prxi_tune_challenge(prx_tune *t)
+{
+    const double now = cost_to_beat(t);
+    for (int i = 0; i < t->n_lines; i++) {
+        prxi_line *l = &t->lines[i];
+        const int axes = prxi_line_axes(l), alone = (axes & (axes - 1)) == 0;
+        l->dropped = !alone || (l->best != PRXI_NO_CANDIDATE && !(prxi_tune_cost(t, l->best) < faster * now));
     }
-    return better;
+    const int err = do_round(t, t->split.calibration, LATER_TRIALS, "challenge");
+    return err < 0 ? err : seems_better(t, 0);
 }

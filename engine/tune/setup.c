@@ -82,7 +82,24 @@ static int check_base(prx_tune *t)
     return err;
 }
 
-/* Steps of the base, and of the model's LeMiCa graph. */
+/* "attention" and "attention_options" of the graph's settings, as settings. */
+static int read_sparse(prx_tune *t, const cJSON *settings)
+{
+    prxi_ctx *c = &t->ctx;
+    const cJSON *name = cJSON_GetObjectItemCaseSensitive(settings, "attention"), *e;
+    if (!cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(settings, "sparse")) || !cJSON_IsString(name))
+        return PRX_OK;
+    int err = prxi_pairs_set(c, &t->sparse, "attention", name->valuestring);
+    cJSON_ArrayForEach(e, cJSON_GetObjectItemCaseSensitive(settings, "attention_options")) {
+        char key[128], value[PRXI_OPT_STRING_MAX];
+        snprintf(key, sizeof key, "attention.%.100s", e->string);
+        if (err == PRX_OK && prxi_pairs_text(e, value, sizeof value))
+            err = prxi_pairs_set(c, &t->sparse, key, value);
+    }
+    return err;
+}
+
+/* Steps of the base, and of the model's LeMiCa graph; what sparse means in it. */
 static int read_steps(prx_tune *t)
 {
     char path[4096];
@@ -96,7 +113,10 @@ static int read_steps(prx_tune *t)
     int err = prxi_json_open(&t->ctx, &j, path, 0);
     if (err < 0)
         return err;
-    err = prxi_json_int(&t->ctx, &j, "steps", 1, 100000, &t->env.graph_steps);
+    if ((err = prxi_json_int(&t->ctx, &j, "steps", 1, 100000, &t->env.graph_steps)) == PRX_OK)
+        err = read_sparse(t, cJSON_GetObjectItemCaseSensitive(j.root, "settings"));
+    t->env.sparse = &t->sparse;
+    t->env.sparse_cost = 0.5;        /* to plan with, until it is measured */
     prxi_json_close(&t->ctx, &j);
     return err;
 }

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { POLISHES = 3 };
+enum { POLISHES = 4 };
 
 PRX_API void prx_tune_default_params(prx_tune_params *p)
 {
@@ -139,6 +139,7 @@ PRX_API void prx_tune_close(prx_tune **tp)
     prxi_split_close(c, &t->split);
     prxi_pairs_close(c, &t->base);
     prxi_pairs_close(c, &t->reference);
+    prxi_pairs_close(c, &t->sparse);
     cJSON_Delete(t->trials);
     cJSON_Delete(t->dropped);
     cJSON_Delete(t->proofs);
@@ -192,6 +193,21 @@ static int begin(prx_tune *t)
     if (err == PRX_OK && needed > t->budget)
         err = prxi_fail(c, PRX_EINVAL, "budget: %g minutes; verifying on %d prompts takes about %.2g, and the search comes before it",
                         t->budget / 60, t->goal.held_out, needed / 60);
+    return err == PRX_OK ? prxi_tune_costs(t) : err;
+}
+
+/* Candidates that a search offers, verified, until it offers none or the best stays what it was. */
+static int repeat(prx_tune *t, int (*offer)(prx_tune *t))
+{
+    int err = PRX_OK;
+    for (int i = 0; i < POLISHES && err == PRX_OK; i++) {
+        const int before = t->best.holds ? t->best.candidate : PRXI_NO_CANDIDATE;
+        if ((err = offer(t)) < 1)
+            return err;
+        err = prxi_tune_verify(t);
+        if (t->best.holds && t->best.candidate == before)
+            break;
+    }
     return err;
 }
 
@@ -201,17 +217,12 @@ static int phases(prx_tune *t)
     if (err < 0)
         return err;
     snprintf(t->why, sizeof t->why, "the search %s", err == PRXI_TIME_OVER ? "used up its part of the budget" : "came to its end");
-    if ((err = prxi_tune_verify(t)) != PRX_OK)
-        return err;
-    for (int i = 0; i < POLISHES && t->best.holds && err == PRX_OK; i++) {
-        const int before = t->best.candidate;
-        if ((err = prxi_tune_polish(t)) < 1)
-            break;
-        err = prxi_tune_verify(t);
-        if (t->best.candidate == before)
-            break;
-    }
-    return err;
+    if ((err = prxi_tune_verify(t)) == PRX_OK && t->best.holds)
+        err = repeat(t, prxi_tune_polish);
+    if (err == PRX_OK)
+        err = repeat(t, prxi_tune_challenge);
+    const int timed = err < 0 ? err : prxi_tune_time(t);
+    return timed < 0 ? timed : err;
 }
 
 static void explain(prx_tune *t, int err)

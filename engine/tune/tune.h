@@ -2,6 +2,7 @@
  *
  *   setup.c    base settings, prompts, ladders that can run        lab.c      one trial of a candidate on a prompt
  *   search.c   rounds of bisection, combination and halving        verify.c   held-out prompts: the only thing that is believed
+ *   costs.c    time of dense, sparse and cached steps              timing.c   the result beside the reference, once more
  *   evidence.c everything that happened, and the preset            tune.c     public functions and the order of phases */
 #ifndef PRXI_TUNE_H
 #define PRXI_TUNE_H
@@ -41,6 +42,12 @@ typedef struct prxi_proof {
     int worst_prompt;
 } prxi_proof;
 
+/* Medians of trials in turns at the end; rounds 0: there was no time for them. */
+typedef struct prxi_timing {
+    int rounds;
+    double reference, seconds, predicted;    /* predicted: what calibration says of `seconds`, given `reference` */
+} prxi_timing;
+
 struct prx_tune {
     prxi_mem mem;
     prxi_log log;
@@ -50,6 +57,7 @@ struct prx_tune {
     prxi_lab lab;
     int lab_open, ready, ran;
     prxi_pairs base, reference;      /* reference: base, dense, uncached */
+    prxi_pairs sparse;               /* attention of the sparse jumps in the model's graph; empty: it has none */
     prxi_split split;
     prxi_rung_env env;
     int64_t seed, size[3];
@@ -69,6 +77,7 @@ struct prx_tune {
     cJSON *trials, *dropped, *proofs;
     int attempts;
     prxi_proof best;                 /* best.holds: what would be returned now */
+    prxi_timing timing;
     char why[240];                   /* why nothing is returned, or why the search ended */
     int interrupted;
     double started, budget;          /* s */
@@ -78,6 +87,9 @@ struct prx_tune {
 int  prxi_tune_parse_target(prxi_ctx *c, prx_tune *t, const char *text);
 /* Checks the base, then every ladder: one that cannot run here is dropped before anything runs. */
 int  prxi_tune_prepare(prx_tune *t);
+
+/* costs.c: env.sparse_cost and env.cached_cost, where a ladder needs them. After the first reference. */
+int  prxi_tune_costs(prx_tune *t);
 
 /* lab.c */
 double prxi_tune_left(const prx_tune *t);                        /* s of the budget */
@@ -96,10 +108,14 @@ double prxi_tune_cost(const prx_tune *t, int k);                 /* seconds; for
 prxi_verdict prxi_tune_judge(const prx_tune *t, int k);
 int  prxi_tune_search(prx_tune *t);                              /* fills lines and candidates until time is over */
 int  prxi_tune_polish(prx_tune *t);                              /* around the best; 1: found candidates that seem better */
+int  prxi_tune_challenge(prx_tune *t);                           /* single ladders that may be faster than the best; the same */
 
 /* verify.c: the next candidates in order of cost until one holds. */
 int  prxi_tune_verify(prx_tune *t);
 double prxi_tune_reserve(const prx_tune *t);                     /* s that a verification will take */
+
+/* timing.c */
+int  prxi_tune_time(prx_tune *t);
 
 /* evidence.c */
 cJSON *prxi_tune_preset_json(const prx_tune *t);

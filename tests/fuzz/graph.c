@@ -14,6 +14,9 @@ const fuzz_seed fuzz_seeds[] = {
     FUZZ_TEXT("{\"steps\":4,\"edges\":[{\"from\":0,\"to\":3,\"weight\":1.5},{\"from\":1,\"to\":2,\"weight\":0}],"
               "\"settings\":{\"reuse\":\"velocity\"}}"),
     FUZZ_TEXT("{\"steps\":5,\"max_gap\":2,\"edges\":[{\"from\":3,\"to\":1,\"weight\":Infinity}],\"sigmas\":[0.5]}"),
+    FUZZ_TEXT("{\"steps\":4,\"max_gap\":2,\"edges\":[{\"from\":0,\"to\":2,\"weight\":1.5},{\"from\":0,\"to\":1,\"weight\":0.5,"
+              "\"attention\":\"sparse\"},{\"from\":1,\"to\":3,\"weight\":2,\"attention\":\"sparse\"},{\"from\":3,\"to\":4,\"weight\":1,"
+              "\"attention\":\"sparse\"},{\"from\":1,\"to\":2,\"attention\":\"dense\",\"weight\":0}]}"),
     { NULL, 0 },
 };
 
@@ -31,6 +34,25 @@ static void check_path(const prxi_dag *g, const prxi_dag_path *p, int budget)
             abort();
 }
 
+/* Small ones: the programme takes the cube of the steps. */
+static void check_joint(prxi_ctx *c, const prxi_dag *g)
+{
+    static const prxi_dag_cost cost = { 0.75, 0.125 };
+    prxi_dag_path p;
+    double spent = 0;
+    prxi_clear(c);
+    if (!g->sparse || g->steps > 12 || prxi_dag_solve_joint(c, g, 0.6 * g->steps, &cost, &p) < 0)
+        return;
+    for (int k = 0; k < p.n; k++) {
+        const int i = p.step[k], j = k + 1 < p.n ? p.step[k + 1] : g->steps;
+        spent += (p.sparse[k] ? cost.sparse : 1) + (j - i - 1) * cost.cached;
+        if (j <= i || (p.sparse[k] ? isnan(prxi_dag_sparse(g, i, j)) : j < g->steps && isnan(prxi_dag_weight(g, i, j))))
+            abort();
+    }
+    if (p.step[0] != 0 || p.step[p.n - 1] != g->steps - 1 || spent != p.cost || !(spent <= 0.6 * g->steps))
+        abort();
+}
+
 static void check_file(prxi_ctx *c, const prxi_json *j)
 {
     static prxi_schedule origin;
@@ -44,6 +66,7 @@ static void check_file(prxi_ctx *c, const prxi_json *j)
             if (prxi_dag_solve(c, &g, budget, (prxi_dag_objective)o, &p) == PRX_OK)
                 check_path(&g, &p, budget);
         }
+    check_joint(c, &g);
     origin.steps = g.steps;
     if (prxi_schedule_read_origin(c, &origin, j) == PRX_OK && origin.has_sigmas && !(origin.sigmas[g.steps - 1] > 0))
         abort();

@@ -180,9 +180,11 @@ static void check_ladders(void)
 {
     int seen[PRXI_TUNE_AXES] = { 0 };
     const prxi_ladder *l;
+    prxi_pairs sparse = { NULL, 0 };
+    REQUIRE(prxi_pairs_set(&ctx, &sparse, "attention", "radial") == PRX_OK, "sparse");
     for (int i = 0; (l = prxi_ladder_at(i)); i++) {
         prxi_pairs p = { NULL, 0 };
-        prxi_rung_env env = { 20, 20 };
+        prxi_rung_env env = { .graph_steps = 20, .sparse = &sparse, .sparse_cost = 0.73456, .cached_cost = 0.0123 };
         double before = NAN;
         CHECK(strcmp(prxi_tune_axes[prxi_ladder_axis(l)], l->axis) == 0, "%s: axis %s", l->name, l->axis);
         seen[prxi_ladder_axis(l)]++;
@@ -195,6 +197,9 @@ static void check_ladders(void)
             CHECK(strlen(prxi_pairs_get(&p, l->key)) <= 7, "%s: %s has too many digits", l->name, prxi_pairs_get(&p, l->key));
             before = v;
         }
+        if (l->kind == PRXI_RUNG_COST)
+            CHECK(strcmp(prxi_pairs_get(&p, "cache.sparse_cost"), "0.735") == 0 && strcmp(prxi_pairs_get(&p, "cache.cached_cost"), "0.0123") == 0
+                  && strcmp(prxi_pairs_get(&p, "attention"), "radial") == 0, "%s: what its graph is solved for", l->name);
         prxi_pairs_close(&ctx, &p);
     }
     for (int a = 0; a < PRXI_TUNE_AXES; a++)
@@ -202,18 +207,23 @@ static void check_ladders(void)
 
     /* shares are of the steps that the first axis leaves */
     prxi_pairs p = { NULL, 0 };
-    prxi_rung_env env = { 20, 0 };
+    prxi_rung_env env = { .steps = 20, .sparse = &sparse };
     for (int i = 0; (l = prxi_ladder_at(i)); i++)
         if (strcmp(l->name, "steps") == 0 || strcmp(l->name, "dbcache") == 0)
             REQUIRE(prxi_ladder_apply(&ctx, &p, l, 1, &env) == PRX_OK, "%s", ctx.error.text);
-    CHECK(strcmp(prxi_pairs_get(&p, "steps"), "4") == 0, "steps %s", prxi_pairs_get(&p, "steps"));
+    CHECK(strcmp(prxi_pairs_get(&p, "steps"), "1") == 0, "steps %s", prxi_pairs_get(&p, "steps"));
     CHECK(strcmp(prxi_pairs_get(&p, "cache.max_warmup_steps"), "1") == 0, "warm-up %s", prxi_pairs_get(&p, "cache.max_warmup_steps"));
     for (int i = 0; (l = prxi_ladder_at(i)); i++)
-        if (l->kind == PRXI_RUNG_GRAPH) {
+        if (l->kind == PRXI_RUNG_GRAPH || l->kind == PRXI_RUNG_COST) {
             CHECK(prxi_ladder_apply(&ctx, &p, l, 0.5, &env) == PRX_EINVAL, "%s without a graph", l->name);
             prxi_clear(&ctx);
+            env = (prxi_rung_env) { .steps = 20, .graph_steps = 20, .sparse = &sparse, .sparse_cost = 1.2 };
+            CHECK(l->kind == PRXI_RUNG_GRAPH || prxi_ladder_apply(&ctx, &p, l, 0.5, &env) == PRX_EINVAL, "a sparse step is no cheaper");
+            prxi_clear(&ctx);
+            env = (prxi_rung_env) { .steps = 20, .sparse = &sparse };
         }
     prxi_pairs_close(&ctx, &p);
+    prxi_pairs_close(&ctx, &sparse);
 }
 
 int main(void)
