@@ -1,6 +1,6 @@
-/* Paths through a graph whose steps are dense, sparse or skipped. The state of the dynamic programme is (node, sparse nodes used) for a number
- * of nodes: what a path costs up to there follows from these three, and inserting the same weight into two descending lists keeps their
- * lexicographic order, so prefixes of optimal paths are optimal and the search is exact. */
+/* Paths through a graph whose steps are dense, sparse or skipped. The state of the dynamic programme is (node, sparse nodes used) for a
+ * number of nodes: what a path costs up to there follows from these three, and inserting the same weight into two descending lists
+ * keeps their lexicographic order, so prefixes of optimal paths are optimal and the search is exact. */
 #include "dag.h"
 
 #include <math.h>

@@ -32,7 +32,7 @@ static int read_attention(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
     if (!s->has_attention)
         return PRX_OK;
     if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != s->n)
-        return prxi_fail(c, PRX_EFORMAT, "%s: attention: a list of \"dense\" or \"sparse\" for each of %d computed steps expected", j->path,
+        return prxi_fail(c, PRX_EFORMAT, "%s: attention: \"dense\" or \"sparse\" for each of %d computed steps expected", j->path,
                          s->n);
     cJSON_ArrayForEach(e, list)
     {
@@ -87,7 +87,8 @@ int prxi_schedule_read(prxi_ctx *c, prxi_schedule *s, const prxi_json *j)
     if (!steps)
         return prxi_fail(c, PRX_EFORMAT, "%s: steps: missing: not a schedule file", j->path);
     s->steps = (int)steps;
-    if ((err = read_computed(c, s, j)) < 0 || (err = read_attention(c, s, j)) < 0 || (err = prxi_json_num(c, j, "worst_edge", &s->worst_edge)) < 0)
+    if ((err = read_computed(c, s, j)) < 0 || (err = read_attention(c, s, j)) < 0 ||
+        (err = prxi_json_num(c, j, "worst_edge", &s->worst_edge)) < 0)
         return err;
     return prxi_schedule_read_origin(c, s, j);
 }

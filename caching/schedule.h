@@ -12,7 +12,7 @@ typedef struct prxi_schedule {
     int computed[PRXI_SCHEDULE_MAX];     /* n indices, ascending */
     int has_sigmas;
     double sigmas[PRXI_SCHEDULE_MAX];    /* of all steps */
-    int has_attention;                   /* the schedule says which computed steps are sparse; else the attention policy decides */
+    int has_attention;                   /* it says which computed steps are sparse; else the attention policy decides */
     uint8_t sparse[PRXI_SCHEDULE_MAX];   /* [n] */
     double worst_edge;                   /* NaN: unknown */
     char model[128], reuse[16];          /* "": unknown */
@@ -22,9 +22,9 @@ typedef struct prxi_schedule {
 int prxi_schedule_read(prxi_ctx *c, prxi_schedule *s, const prxi_json *j);
 /* What schedule and graph files share: sigmas of all s->steps steps, model, settings.reuse. */
 int prxi_schedule_read_origin(prxi_ctx *c, prxi_schedule *s, const prxi_json *j);
-/* computed[i], a prxi_step_kind, for the steps of a job with these sigmas ([steps + 1], last 0). With sigmas in the schedule each computed step goes to
- * the nearest step of the job in sigma that is free; without them the step counts must agree. The first step stays the first, and a
- * computed last step the last. */
+/* computed[i], a prxi_step_kind, for the steps of a job with these sigmas ([steps + 1], last 0). With sigmas in the schedule
+ * each computed step goes to the nearest step of the job in sigma that is free; without them the step counts must agree. The
+ * first step stays the first, and a computed last step the last. */
 int prxi_schedule_map(prxi_ctx *c, const prxi_schedule *s, const float *sigmas, int steps, uint8_t *computed);
 
 #endif

@@ -174,6 +174,26 @@ static void print_line(const prx_progress *p, int new_phase)
         fprintf(stderr, "%s, %s%s\n", phase_name(p->phase), clock_text(p->elapsed, t1, sizeof t1), left);
 }
 
+/* Lock held. */
+static void take(const prx_progress *p, int new_phase)
+{
+    g.last = *p;
+    g.last_at = now();
+    g.have = 1;
+    if (g.mode == MODE_BAR)
+        draw_bar();
+    else if (g.mode == MODE_LINES)
+        print_line(p, new_phase);
+}
+
+/* What the caller is told: to go on, or to stop. */
+static int leave(void)
+{
+    const int cancel = g.signals > 0;
+    pthread_mutex_unlock(&g.lock);
+    return cancel;
+}
+
 int progress_update(void *cookie, const prx_progress *p)
 {
     (void)cookie;
@@ -183,53 +203,25 @@ int progress_update(void *cookie, const prx_progress *p)
         g.phase_at = p->elapsed;
         g.phase_step = p->step;
     }
-    g.last = *p;
-    g.last_at = now();
-    g.have = 1;
-    if (g.mode == MODE_BAR)
-        draw_bar();
-    else if (g.mode == MODE_LINES)
-        print_line(p, new_phase);
-    else if (g.mode == MODE_JSON)
+    take(p, new_phase);
+    if (g.mode == MODE_JSON)
         print_json(p);
-    const int cancel = g.signals > 0;
-    pthread_mutex_unlock(&g.lock);
-    return cancel;
-}
-
-static void print_row_json(const prx_sweep_progress *p)
-{
-    char remaining[32] = "null";
-    if (p->remaining >= 0)
-        snprintf(remaining, sizeof remaining, "%.3f", p->remaining);
-    fprintf(stderr, "{\"phase\": \"sweep\", \"done\": %d, \"rows\": %d, \"failed\": %d, \"elapsed\": %.3f, \"remaining\": %s}\n", p->done,
-            p->rows, p->failed, p->elapsed, remaining);
+    return leave();
 }
 
 int progress_sweep(void *cookie, const prx_sweep_progress *p)
 {
     const prx_progress as = { PHASE_ROWS, p->done, p->rows, p->elapsed, p->remaining };
+    char remaining[32] = "null";
     (void)cookie;
+    if (p->remaining >= 0)
+        snprintf(remaining, sizeof remaining, "%.3f", p->remaining);
     pthread_mutex_lock(&g.lock);
-    const int first = !g.have;
-    g.last = as;
-    g.last_at = now();
-    g.have = 1;
-    if (g.mode == MODE_BAR)
-        draw_bar();
-    else if (g.mode == MODE_LINES)
-        print_line(&as, first);
-    else if (g.mode == MODE_JSON && !p->label)
-        print_row_json(p);
-    const int cancel = g.signals > 0;
-    pthread_mutex_unlock(&g.lock);
-    return cancel;
-}
-
-static void print_tune_json(const prx_tune_progress *p)
-{
-    fprintf(stderr, "{\"phase\": \"%s\", \"done\": %d, \"total\": %d, \"elapsed\": %.3f, \"remaining\": %.3f}\n", p->phase, p->done,
-            p->total, p->elapsed, p->remaining);
+    take(&as, !g.have);
+    if (g.mode == MODE_JSON && !p->label)
+        fprintf(stderr, "{\"phase\": \"sweep\", \"done\": %d, \"rows\": %d, \"failed\": %d, \"elapsed\": %.3f, \"remaining\": %s}\n",
+                p->done, p->rows, p->failed, p->elapsed, remaining);
+    return leave();
 }
 
 int progress_tune(void *cookie, const prx_tune_progress *p)
@@ -239,18 +231,11 @@ int progress_tune(void *cookie, const prx_tune_progress *p)
     pthread_mutex_lock(&g.lock);
     const int news = !g.have || !g.tune_phase || strcmp(g.tune_phase, p->phase) != 0, moved = news || g.last.step != p->done;
     g.tune_phase = p->phase;
-    g.last = as;
-    g.last_at = now();
-    g.have = 1;
-    if (g.mode == MODE_BAR)
-        draw_bar();
-    else if (g.mode == MODE_LINES)
-        print_line(&as, news);
-    else if (g.mode == MODE_JSON && moved)
-        print_tune_json(p);
-    const int cancel = g.signals > 0;
-    pthread_mutex_unlock(&g.lock);
-    return cancel;
+    take(&as, news);
+    if (g.mode == MODE_JSON && moved)
+        fprintf(stderr, "{\"phase\": \"%s\", \"done\": %d, \"total\": %d, \"elapsed\": %.3f, \"remaining\": %.3f}\n", p->phase, p->done,
+                p->total, p->elapsed, p->remaining);
+    return leave();
 }
 
 void progress_note(const char *text)

@@ -133,8 +133,8 @@ static int check_sparse(prx_job *j, const prxi_graph *g)
     if (!(j->attn_plan.sparse_density < 1))
         return prxi_fail(&j->ctx, PRX_EINVAL, "sparse: attention %s is not: which one a sparse step has, expected", j->attn->name);
     if (j->attn_plan.dense_steps > 0)
-        return prxi_fail(&j->ctx, PRX_EINVAL, "sparse: attention %s is dense in its first %d steps; attention.dense_timesteps=0 expected: the "
-                         "graph says where to be dense", j->attn->name, j->attn_plan.dense_steps);
+        return prxi_fail(&j->ctx, PRX_EINVAL, "sparse: attention %s is dense in its first %d steps; attention.dense_timesteps=0 expected: "
+                         "the graph says where to be dense", j->attn->name, j->attn_plan.dense_steps);
     return PRX_OK;
 }
 

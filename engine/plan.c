@@ -173,7 +173,8 @@ static int plan_kinds(prx_job *j)
     if (!j->step_kinds)
         return PRX_OK;
     if (sparse && strcmp(j->attn->name, "dense") == 0)
-        return prxi_fail(&j->ctx, PRX_EINVAL, "attention: dense: the schedule has %d steps with sparse attention: which one, expected", sparse);
+        return prxi_fail(&j->ctx, PRX_EINVAL, "attention: dense: the schedule has %d steps with sparse attention: which one, expected",
+                         sparse);
     p->density = 1 - (double)sparse / computed * (1 - (double)p->dense_layers / j->model->dit_cfg[0].layers) * (1 - p->sparse_density);
     p->dense_steps = computed - sparse;
     return PRX_OK;

@@ -6,9 +6,10 @@
 #include <unistd.h>
 
 #include "engine/core/option.h"
+#include "prompts.h"
 #include "spec_int.h"
 
-enum { MAX_PROMPTS = 10000, MAX_PROMPT = 65536, MAX_FILE = 16 << 20 };
+enum { MAX_PROMPTS = 10000, MAX_FILE = 16 << 20 };
 
 static const char *const keys[] = { "description", "model", "prompts", "seeds", "base", "reference", "settings", "grid", "repeats",
                                     "order_seed", "keep_clips" };
@@ -45,45 +46,12 @@ int prxi_spec_file(const prxi_sweep_spec *s, const char *name, char *path, size_
 
 /* ---- prompts and seeds ---- */
 
-static int add_prompt(prxi_ctx *c, prxi_sweep_spec *s, const char *text, size_t n)
-{
-    while (n > 0 && strchr(" \t\r", text[n - 1]))
-        n--;
-    if (s->n_prompts == MAX_PROMPTS || n > MAX_PROMPT)
-        return prxi_fail(c, PRX_EINVAL, "%s: prompts: at most %d of at most %d bytes", s->path, MAX_PROMPTS, MAX_PROMPT);
-    char **list = prxi_realloc(c->mem, PRXI_MEM_MISC, s->prompts, (size_t)(s->n_prompts + 1) * sizeof *list);
-    if (list)
-        s->prompts = list;
-    char *copy = list ? prxi_alloc(c->mem, PRXI_MEM_MISC, n + 1) : NULL;
-    if (!copy)
-        return prxi_fail_nomem(c, "prompts", n);
-    memcpy(copy, text, n);
-    copy[n] = '\0';
-    s->prompts[s->n_prompts++] = copy;
-    return PRX_OK;
-}
-
-/* One prompt a line; empty lines and lines that begin with # are passed over. */
 static int read_prompts(prxi_ctx *c, prxi_sweep_spec *s, const char *name)
 {
-    char path[4096], *text;
-    size_t n;
+    char path[4096];
     if (!prxi_spec_file(s, name, path, sizeof path))
         return prxi_fail(c, PRX_EINVAL, "%s: prompts: %s: no such file", s->path, name);
-    int err = prxi_read_file(c, path, MAX_FILE, &text, &n);
-    if (err < 0)
-        return err;
-    if (memchr(text, '\0', n))
-        err = prxi_fail(c, PRX_EFORMAT, "%s: holds a NUL byte: not text", path);
-    for (const char *p = text; err == PRX_OK && *p;) {
-        p += strspn(p, " \t\r\n");
-        const size_t len = strcspn(p, "\n");
-        if (len > 0 && *p != '#')
-            err = add_prompt(c, s, p, len);
-        p += len;
-    }
-    prxi_free(c->mem, text);
-    return err;
+    return prxi_prompts_read(c, &s->prompts, &s->n_prompts, MAX_PROMPTS, path);
 }
 
 static int set_prompts(prxi_ctx *c, prxi_sweep_spec *s, const cJSON *v)
@@ -96,7 +64,7 @@ static int set_prompts(prxi_ctx *c, prxi_sweep_spec *s, const cJSON *v)
     for (const cJSON *e = v->child; e; e = e->next) {
         if (!cJSON_IsString(e) || e->valuestring[strspn(e->valuestring, " \t\r\n")] == '\0')
             return prxi_fail(c, PRX_EINVAL, "%s: prompts[%d]: a text expected", s->path, i);
-        if ((err = add_prompt(c, s, e->valuestring, strlen(e->valuestring))) < 0)
+        if ((err = prxi_prompts_add(c, &s->prompts, &s->n_prompts, MAX_PROMPTS, s->path, e->valuestring, strlen(e->valuestring))) < 0)
             return err;
         i++;
     }
@@ -194,11 +162,9 @@ void prxi_sweep_spec_close(prxi_ctx *c, prxi_sweep_spec *s)
         prxi_pairs_close(c, &s->settings[i].own);
         prxi_pairs_close(c, &s->settings[i].all);
     }
-    for (int i = 0; i < s->n_prompts; i++)
-        prxi_free(c->mem, s->prompts[i]);
+    prxi_prompts_close(c, s->prompts, s->n_prompts);
     prxi_pairs_close(c, &s->base);
     prxi_free(c->mem, s->settings);
-    prxi_free(c->mem, s->prompts);
     prxi_free(c->mem, s->seeds);
     prxi_free(c->mem, s->path);
     prxi_free(c->mem, s->folder);

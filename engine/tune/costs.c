@@ -1,7 +1,8 @@
-/* What a sparse and a cached step cost here, a dense one being 1: for the graph whose paths may take all three. Measured step by step in two
- * trials of one schedule, dense and sparse, one after the other. */
+/* What a sparse and a cached step cost here, a dense one being 1: for the graph whose paths may take all three. Measured step by step in
+ * two trials of one schedule, dense and sparse, one after the other. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tune.h"
 
@@ -57,16 +58,18 @@ static int run(prx_tune *t, int sparse, double median[KINDS])
     if (err < 0)
         return err;
     read_medians(r.stats, median);
-    prxi_tune_note_trial(t, PRXI_NO_CANDIDATE, 0, "cost", &r, &(prxi_score) { r.seconds, t->reference_seconds[0] / r.seconds, NAN, NAN, 0 });
+    const prxi_score score = { r.seconds, t->reference_seconds[0] / r.seconds, NAN, NAN, 0 };
+    prxi_tune_note_trial(t, PRXI_NO_CANDIDATE, 0, "cost", &r, &score);
     prxi_trial_close(c, &r);
     return PRX_OK;
 }
 
+/* For good: no later phase takes it up again. */
 static void drop(prx_tune *t, prxi_line *l, const char *reason)
 {
-    l->dropped = 1;
-    snprintf(l->reason, sizeof l->reason, "%s", reason);
     prxi_tune_note_drop(t, "ladder", l->name, reason);
+    memmove(l, l + 1, (size_t)(t->lines + t->n_lines - (l + 1)) * sizeof *l);
+    t->n_lines--;
 }
 
 static prxi_line *find_line(prx_tune *t)

@@ -171,3 +171,15 @@ int prxi_tune_trial(prx_tune *t, int k, int prompt, const char *phase, prxi_scor
     prxi_trial_close(c, &r);
     return isfinite(quality) ? PRX_OK : prxi_fail(c, PRX_ENUMERIC, "%s: the picture has no such value", t->target_text);
 }
+
+int prxi_tune_blame(prx_tune *t, int k, int prompt, int err)
+{
+    prxi_candidate *x = &t->candidates[k];
+    if (err > 0 || err == PRX_ECANCELED || err == PRX_ENUMERIC || !t->clips[prompt].frames)
+        return err;      /* without its reference no candidate can be tried */
+    snprintf(x->reason, sizeof x->reason, "failed: %.180s", t->ctx.error.text);
+    prxi_clear(&t->ctx);
+    x->broken = 1;
+    prxi_tune_note_drop(t, "setting", x->text, x->reason);
+    return PRX_OK;
+}

@@ -43,15 +43,8 @@ static int run_on(prx_tune *t, int k, int prompts, const char *phase)
         if (prxi_tune_left(t) < prxi_tune_reserve(t) + expected_seconds(t, x))
             return PRXI_TIME_OVER;
         const int err = prxi_tune_trial(t, k, x->n, phase, &s);
-        if (err > 0 || err == PRX_ECANCELED || err == PRX_ENUMERIC || (err < 0 && !t->clips[x->n].frames))
-            return err;      /* without its reference no candidate can be tried */
-        if (err < 0) {
-            snprintf(x->reason, sizeof x->reason, "failed: %.180s", t->ctx.error.text);
-            prxi_clear(&t->ctx);
-            x->broken = 1;
-            prxi_tune_note_drop(t, "setting", x->text, x->reason);
-            return PRX_OK;
-        }
+        if (err != PRX_OK)
+            return prxi_tune_blame(t, k, x->n, err);
         x->held[x->n] = s.held, x->seconds[x->n] = s.seconds, x->quality[x->n] = s.quality;
         x->identical += s.identical;
         x->n++;

@@ -4,32 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/core/json.h"
 #include "engine/core/sha256.h"
-
-enum { MAX_FILE = 16 << 20, MAX_PROMPT = 65536 };
+#include "engine/sweep/prompts.h"
 
 int prxi_split_held_out(int n)
 {
     return (n + 1) / 2;
-}
-
-static int add(prxi_ctx *c, prxi_split *s, const char *path, const char *text, size_t n)
-{
-    while (n > 0 && strchr(" \t\r", text[n - 1]))
-        n--;
-    if (s->n == PRXI_TUNE_MOST_PROMPTS || n > MAX_PROMPT)
-        return prxi_fail(c, PRX_EINVAL, "%s: at most %d prompts of at most %d bytes", path, PRXI_TUNE_MOST_PROMPTS, MAX_PROMPT);
-    char **list = prxi_realloc(c->mem, PRXI_MEM_MISC, s->prompts, (size_t)(s->n + 1) * sizeof *list);
-    if (list)
-        s->prompts = list;
-    char *copy = list ? prxi_alloc(c->mem, PRXI_MEM_MISC, n + 1) : NULL;
-    if (!copy)
-        return prxi_fail_nomem(c, "prompts", n);
-    memcpy(copy, text, n);
-    copy[n] = '\0';
-    s->prompts[s->n++] = copy;
-    return PRX_OK;
 }
 
 static void digest(const char *text, char hex[65])
@@ -63,29 +43,13 @@ static int arrange(prxi_ctx *c, prxi_split *s, const char *path)
 
 int prxi_split_read(prxi_ctx *c, prxi_split *s, const char *path)
 {
-    char *text;
-    size_t n;
     *s = (prxi_split) { NULL, 0, 0 };
-    int err = prxi_read_file(c, path, MAX_FILE, &text, &n);
-    if (err < 0)
-        return err;
-    if (memchr(text, '\0', n))
-        err = prxi_fail(c, PRX_EFORMAT, "%s: holds a NUL byte: not text", path);
-    for (const char *p = text; err == PRX_OK && *p;) {
-        p += strspn(p, " \t\r\n");
-        const size_t len = strcspn(p, "\n");
-        if (len > 0 && *p != '#')
-            err = add(c, s, path, p, len);
-        p += len;
-    }
-    prxi_free(c->mem, text);
+    const int err = prxi_prompts_read(c, &s->prompts, &s->n, PRXI_TUNE_MOST_PROMPTS, path);
     return err < 0 ? err : arrange(c, s, path);
 }
 
 void prxi_split_close(prxi_ctx *c, prxi_split *s)
 {
-    for (int i = 0; i < s->n; i++)
-        prxi_free(c->mem, s->prompts[i]);
-    prxi_free(c->mem, s->prompts);
+    prxi_prompts_close(c, s->prompts, s->n);
     *s = (prxi_split) { NULL, 0, 0 };
 }

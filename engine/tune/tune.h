@@ -99,6 +99,8 @@ void prxi_tune_forget(prx_tune *t, int prompt);
 double prxi_tune_reference_time(const prx_tune *t);              /* median so far */
 /* Runs candidate k on a prompt, at most up to the end of the budget (PRXI_TIME_OVER). */
 int  prxi_tune_trial(prx_tune *t, int k, int prompt, const char *phase, prxi_score *out);
+/* A trial of candidate k failed: PRX_OK when the candidate is at fault, which is out from now on, else err. */
+int  prxi_tune_blame(prx_tune *t, int k, int prompt, int err);
 /* The candidate with these ladders and places, made if it is new; *out its index. */
 int  prxi_tune_candidate(prx_tune *t, const int *ladder, const double *place, int *out);
 int  prxi_tune_tell(prx_tune *t, const char *phase, int done, int total);

@@ -116,18 +116,13 @@ static int attempt(prx_tune *t, int k, double *need)
 {
     prxi_candidate *x = &t->candidates[k];
     prxi_proof p;
-    const int err = prove(t, k, &p);
-    if (err > 0 || err == PRX_ECANCELED || err == PRX_ENUMERIC || (err < 0 && !t->clips[t->split.calibration + p.n].frames))
+    int err = prove(t, k, &p);
+    if (err != PRX_OK && (err = prxi_tune_blame(t, k, t->split.calibration + p.n, err)) != PRX_OK)
         return err;
     x->tried = 1;
     t->attempts++;
-    if (err < 0) {
-        snprintf(x->reason, sizeof x->reason, "failed: %.180s", t->ctx.error.text);
-        prxi_clear(&t->ctx);
-        x->broken = 1;
-        prxi_tune_note_drop(t, "setting", x->text, x->reason);
+    if (x->broken)
         return PRX_OK;
-    }
     prxi_tune_note_proof(t, &p, verdict_text(t, &p));
     if (p.holds)
         t->best = p;

@@ -53,6 +53,41 @@ expect 0 "the model's own graph" "$PRAXINO" render -m own $size --seed 9 --progr
     --cache lemica --set cache.budget=5
 check "again the same video" cmp a.y4m e.y4m
 
+# ---- dense, sparse or skipped ----
+
+wide="--frames 33 --width 64 --height 64 --threads 2 --dtype f32 --steps 6 --progress none"
+radial="--attention radial --set attention.block=64 --set attention.dense_timesteps=0 --set attention.dense_layers=0"
+# shellcheck disable=SC2086
+expect 0 "both kinds of jumps" "$PRAXINO" schedule build -m "$model" --prompts prompts.txt $wide $radial --sparse --max-gap 3 \
+    -o both.json
+check "7 dense jumps, 13 sparse" test "$(grep -c '"from"' both.json)" = 20 -a "$(grep -c '"attention":.*"sparse"' both.json)" = 13
+graph="--cache lemica --set cache.graph=both.json"
+# shellcheck disable=SC2086
+joint() { what=$1; shift; expect 0 "$what" "$PRAXINO" render x -m "$model" $wide $radial $graph --stats stats.json -o j.y4m "$@"; }
+joint "time for four dense steps" --set cache.cost=4 --set cache.sparse_cost=0.5 --set cache.cached_cost=0.125
+# of every pass: "cached" or its density
+tr -d ' \n\t' <stats.json | grep -o '"decision":"[a-z]*","reason":[^{]*"attention_density":[0-9.a-z]*' |
+    sed 's/.*:"cached".*/cached/; s/.*://' >passes
+check "what was run costs that much" awk '
+    { cost += $1 == "cached" ? 0.125 : $1 < 1 ? 0.5 : 1; sparse += $1 != "cached" && $1 < 1 }
+    END { exit !(NR == 12 && cost > 6 && cost <= 8 && sparse > 0) }' passes
+joint "time for all" --set cache.cost=6 --set cache.sparse_cost=0.5
+check "all are computed" test "$(computed stats.json)" = 6
+check "and dense" sh -c '! grep -q "\"attention_density\":.*0\." stats.json'
+# refuse_joint NAME TEXT FLAGS
+refuse_joint() {
+    # shellcheck disable=SC2086
+    expect 2 "$1" "$PRAXINO" render x -m "$model" $wide $graph -o j2.y4m $3
+    says "$2" "$1"
+    absent j2.y4m
+}
+cost="--set cache.cost=4 --set cache.sparse_cost=0.5 --set cache.cached_cost=0.125"
+refuse_joint "sparse steps without a sparse attention" 'sparse attention' "$cost"
+refuse_joint "no time of a sparse step" 'cache.sparse_cost: missing' "$radial --set cache.cost=4"
+refuse_joint "too little time" 'no path is as cheap' "$radial --set cache.cost=0.5 --set cache.sparse_cost=0.5"
+refuse_joint "a budget as well" 'exclude each other' "$radial $cost --set cache.budget=4"
+refuse_joint "a graph of dense jumps" 'no sparse jumps' "$radial $cost --set cache.graph=graph.json"
+
 # ---- interrupted ----
 
 env --default-signal=INT,TERM $build -f 33 -W 128 -H 128 --progress json -o cut.json 2>log &

@@ -19,7 +19,7 @@ refuse() {
     says "$text" "$name"
     absent never.json
 }
-good="--target psnr=12 --prompts prompts.txt --budget 1"
+good="--target psnr=12 --prompts prompts.txt --budget 30"
 # shellcheck disable=SC2086
 {
     refuse 'psnr=X, ssim=X' "a target that is not there" --target vmaf=90 --prompts prompts.txt
@@ -36,7 +36,7 @@ good="--target psnr=12 --prompts prompts.txt --budget 1"
     refuse 'stps: unknown' "an unknown setting" $good --set stps=1
     refuse 'at least 176 pixels' "MS-SSIM of a small picture" --target ms-ssim=0.9 --prompts prompts.txt
     refuse 'No such file' "prompts that are not there" --target psnr=12 --prompts nothing.txt
-    refuse 'verifying on 3 prompts' "too short a budget" $good -s 200 --budget 0.002
+    refuse 'budget: 0.002 minutes' "too short a budget" $good -s 200 --budget 0.002
 }
 head -n 4 prompts.txt >few.txt
 refuse '2 prompts; at least 4' "too few prompts" --target psnr=12 --prompts few.txt
@@ -47,14 +47,9 @@ expect 2 "no preset file" tune $flags $good
 
 # ---- a target of quality ----
 
-# a job of milliseconds: on a busy machine its speed-up can drown in noise, so it has three tries
-code=1 tries=0
-while [ $code != 0 ] && [ $tries -lt 3 ]; do
-    tries=$((tries + 1)) code=0
-    # shellcheck disable=SC2086
-    tune $flags -s 12 $good --seed 3 -o preset.json --evidence evidence.json >"$tmp/out" 2>"$tmp/err" || code=$?
-done
-check "tune: $(tail -n 1 "$tmp/err")" test $code = 0
+# 60 steps, of which a few suffice: a speed-up so large that a busy machine does not hide it
+# shellcheck disable=SC2086
+expect 0 "tune" tune $flags -s 60 $good --seed 3 -o preset.json --evidence evidence.json
 check "it says what holds" grep -q '^psnr=12 holds on 3 held-out prompts' "$tmp/out"
 cat >look.py <<'EOF'
 import json, math, sys
@@ -73,12 +68,28 @@ assert abs(min(values) - r["worst"]) < 1e-3 and r["speedup_bound"] > 1 and r["ho
 assert r["share_that_holds"] == round(sum(v >= 12 for v in values) / 3, 4)
 used = {t["prompt"] for t in e["trials"] if t["phase"] not in ("verify", "reference")}
 assert used <= {0, 1}, used                     # nothing was learnt from a held-out prompt
-assert e["elapsed_seconds"] < e["budget_seconds"] == 60
+assert e["elapsed_seconds"] < e["budget_seconds"] == 1800
 assert all(d["reason"] for d in e["dropped"]) and any("lemica" in d.get("ladder", "") for d in e["dropped"])
 settings = dict(p.split("=", 1) for p in e["candidates"][r["candidate"]]["settings"].split())
 assert settings and all(str(preset[k]) == v for k, v in settings.items()), (settings, preset)
 assert preset["width"] == 32 and preset["frames"] == 5 and "psnr=12" in preset["description"]
 assert any("+" in l["name"] for l in e["lines"]), "no combination was tried"
+# in turns with the base at the end; what calibration predicts for that time is its share of the base's
+turns = e["timing"]
+assert turns["rounds"] == 5 and abs(turns["speedup"] - turns["reference_seconds"] / turns["seconds"]) < 1e-3 * turns["speedup"], turns
+first = {t["prompt"]: t["seconds"] for t in e["trials"] if t["phase"] == "reference"}
+shares = sorted(t["seconds"] / first[t["prompt"]] for t in e["trials"]
+                if t.get("candidate") == r["candidate"] and t["phase"] not in ("verify", "reference"))
+share = (shares[0] + shares[-1]) / 2           # of one or two prompts
+assert abs(turns["seconds_predicted"] / (share * turns["reference_seconds"]) - 1) < 1e-3, (turns, shares)
+# no single ladder has a rung that holds in calibration, was not refuted, and is faster
+tried = {v["candidate"] for v in e["verified"]}
+mine = e["candidates"][r["candidate"]]["seconds"]
+for line in e["lines"]:
+    for k in line["candidates"]:
+        c = e["candidates"][k] if k is not None else None
+        if c and "+" not in line["name"] and c["verdict"] == "holds" and k not in tried and "changes nothing" not in c.get("reason", ""):
+            assert c["seconds"] > 0.95 * mine, (c, mine)
 EOF
 check "the evidence proves it" "$python" look.py
 # the preset is one: render takes it, and the picture is as far away as the evidence says
@@ -87,7 +98,7 @@ plain="-m $model --threads 2 --progress none --dtype f32 --seed 3"
 # shellcheck disable=SC2086
 expect 0 "render with the preset" "$PRAXINO" render "$prompt" $plain --config preset.json --dump a.safetensors -o a.y4m
 # shellcheck disable=SC2086
-expect 0 "render the reference" "$PRAXINO" render "$prompt" $plain -W 32 -H 32 -f 5 -s 12 --dump b.safetensors -o b.y4m
+expect 0 "render the reference" "$PRAXINO" render "$prompt" $plain -W 32 -H 32 -f 5 -s 60 --dump b.safetensors -o b.y4m
 expect 0 "compare" "$PRAXINO" compare b.safetensors a.safetensors --json hand.json
 check "as the evidence says" "$python" -c '
 import json
@@ -107,7 +118,7 @@ check "but there is evidence" "$python" -c 'import json; e = json.load(open("why
 
 code=0
 # shellcheck disable=SC2086
-tune $flags -s 12 --speedup 1.5 --prompts prompts.txt --budget 0.2 -o fast.json --evidence fast_why.json >seen 2>&1 || code=$?
+tune $flags -s 60 --speedup 1.5 --prompts prompts.txt --budget 30 -o fast.json --evidence fast_why.json >seen 2>&1 || code=$?
 check "speed: exit code $code" test "$code" -le 1
 check "a preset exists only where it was verified" "$python" -c "
 import json, os

@@ -1,5 +1,5 @@
-/* A sweep's spec: what is read has at least one setting, all of them different and within the limit of rows, or is refused with a text that names
- * the file. */
+/* A sweep's spec: what is read has at least one setting, all of them different and within the limit of rows, or is refused with a text
+ * that names the file. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +13,8 @@ const fuzz_seed fuzz_seeds[] = {
               "{\"cache\":\"dbcache\",\"cache.residual_diff_threshold\":[0.1,5e-2]}],\"repeats\":2,\"keep_clips\":true}"),
     FUZZ_TEXT("{\"prompts\":[\"a\"],\"reference\":null,\"grid\":[{\"steps\":[1,2],\"dtype\":[\"f32\",\"bf16\"]},{\"width\":[32,64]}]}"),
     FUZZ_TEXT("{\"description\":\"x\",\"model\":\"m\",\"prompts\":[\"\\u00e9\"],\"order_seed\":3,\"reference\":{\"attention\":\"dense\"},"
-              "\"settings\":[{\"attention\":{\"decay\":[0.2,1],\"block\":64}},{}],\"grid\":{\"a\":[1,2,3],\"b\":[true,false],\"c\":\"x\"}}"),
+              "\"settings\":[{\"attention\":{\"decay\":[0.2,1],\"block\":64}},{}],"
+              "\"grid\":{\"a\":[1,2,3],\"b\":[true,false],\"c\":\"x\"}}"),
     FUZZ_TEXT("{\"prompts\":\"nothing.txt\",\"settings\":[{\"config\":[\"none\",\"draft\"]}],\"seeds\":[-1,1e30]}"),
     { NULL, 0 },
 };

@@ -1,5 +1,5 @@
-/* Dense, sparse or skipped: paths for a budget of time against exhaustive search on random graphs; a measured graph's sparse weights against
- * separate runs of that one schedule; what a schedule says of attention reaches the network. */
+/* Dense, sparse or skipped: paths for a budget of time against exhaustive search on random graphs; a measured graph's sparse weights
+ * against separate runs of that one schedule; what a schedule says of attention reaches the network. */
 #include "tests/test.h"
 
 #include <unistd.h>
@@ -179,7 +179,8 @@ static void check_files(void)
     CHECK(read_schedule("", kinds) == PRX_OK && memcmp(kinds, "\1\1\0\0\1", 5) == 0, "attention is the policy's");
     CHECK(read_schedule(", \"attention\": [\"dense\", \"sparse\", \"dense\"]", kinds) == PRX_OK && memcmp(kinds, "\2\1\0\0\2", 5) == 0,
           "kinds %s", ctx.error.text);
-    static const char *const bad[] = { "[\"dense\", \"dense\"]", "[\"dense\", \"dense\", 1]", "\"dense\"", "[\"dense\", \"dense\", \"radial\"]" };
+    static const char *const bad[] = { "[\"dense\", \"dense\"]", "[\"dense\", \"dense\", 1]", "\"dense\"",
+                                       "[\"dense\", \"dense\", \"radial\"]" };
     for (int i = 0; i < 4; i++) {
         char text[80];
         snprintf(text, sizeof text, ", \"attention\": %s", bad[i]);
@@ -327,8 +328,8 @@ static void check_refusals(prx_model *m)
 {
     char *text = NULL;
     prx_job *j = open_job(m, 0);
-    CHECK(prx_schedule_build(j, "x\n", NULL, "sparse=true", NULL, &text) == PRX_EINVAL && strstr(prx_job_last_error(j), "sparse"), "dense: %s",
-          prx_job_last_error(j));
+    CHECK(prx_schedule_build(j, "x\n", NULL, "sparse=true", NULL, &text) == PRX_EINVAL && strstr(prx_job_last_error(j), "sparse"),
+          "dense: %s", prx_job_last_error(j));
     prx_job_close(&j);
     j = open_job(m, 1);
     set(j, "attention.dense_timesteps", "2");

@@ -198,7 +198,8 @@ static void check_ladders(void)
             before = v;
         }
         if (l->kind == PRXI_RUNG_COST)
-            CHECK(strcmp(prxi_pairs_get(&p, "cache.sparse_cost"), "0.735") == 0 && strcmp(prxi_pairs_get(&p, "cache.cached_cost"), "0.0123") == 0
+            CHECK(strcmp(prxi_pairs_get(&p, "cache.sparse_cost"), "0.735") == 0
+                  && strcmp(prxi_pairs_get(&p, "cache.cached_cost"), "0.0123") == 0
                   && strcmp(prxi_pairs_get(&p, "attention"), "radial") == 0, "%s: what its graph is solved for", l->name);
         prxi_pairs_close(&ctx, &p);
     }
