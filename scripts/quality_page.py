@@ -226,7 +226,8 @@ def main():
     a = p.parse_args()
     images = a.page.parent / "img"
     images.mkdir(parents=True, exist_ok=True)
-    page = a.page.read_text() if a.page.exists() else "# Quality and speed\n"
+    page = a.page.read_text() if a.page.exists() else ""
+    page = page if page.strip() else "# Quality and speed\n"
     for word in a.sweeps:
         title, equals, folder = word.partition("=")
         if not equals:

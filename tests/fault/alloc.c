@@ -2,10 +2,10 @@
  * output file stays. The whole job runs through the public interface with the caller's allocator. */
 #include <praxino/praxino.h>
 
-#include <stdatomic.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/fault/fault.h"
 #include "tests/test.h"
 
 #define MODEL_DIR PRX_SOURCE_DIR "/tests/vectors/golden/wan21_unipc/model"
@@ -17,33 +17,7 @@ enum { EVERY_ONE_BELOW = 60, STRIDE = 9 };
 enum { EVERY_ONE_BELOW = 60, STRIDE = 1 };
 #endif
 
-typedef struct faults {
-    atomic_long calls, outstanding;
-    long at;               /* 1, 2, ...: this one fails; 0: none */
-    int stay;              /* and all later ones too */
-} faults;
-
 static char dir[64];
-
-static void *fault_alloc(void *cookie, size_t bytes)
-{
-    faults *f = cookie;
-    const long n = atomic_fetch_add(&f->calls, 1) + 1;
-    if (f->at && (n == f->at || (f->stay && n > f->at)))
-        return NULL;
-    void *p = malloc(bytes);
-    if (p)
-        atomic_fetch_add(&f->outstanding, 1);
-    return p;
-}
-
-static void fault_free(void *cookie, void *p)
-{
-    faults *f = cookie;
-    if (p)
-        atomic_fetch_sub(&f->outstanding, 1);
-    free(p);
-}
 
 static const char *file(const char *name)
 {
