@@ -2,9 +2,9 @@
 
 A FOLDER is what `praxino sweep -o FOLDER` left; its name is the section's: what stands between its two marks is replaced, a new
 section goes to the end. Each has the fastest settings for a few targets, what each family gives at equal time, a table of all
-(medians over clips, quartiles of the time), docs/img/quality_NAME.png (PSNR over time, a line for each family) and, where the sweep kept its clips and there is an
-ffmpeg command, docs/img/quality_NAME_strip.jpg: frames of one clip under the reference's. A FILE
-of Markdown, such as what scripts/lemica/ablation.py printed, is taken as it is.
+(medians over clips, quartiles of the time), docs/img/quality_NAME.png (PSNR over time, a line for each family) and, where the sweep
+kept its clips and there is an ffmpeg command, docs/img/quality_NAME_strip.jpg: frames of one clip under the reference's. A FILE of
+Markdown, such as what scripts/lemica/ablation.py printed, is taken as it is.
 """
 import argparse
 import json
