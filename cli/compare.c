@@ -117,8 +117,6 @@ static int join_settings(const cli_args *a, char *out, size_t n)
     for (int i = 0; options[i].name; i++) {
         if (!options[i].key || !a->value[i])
             continue;
-        if (cli_value(a, "vmaf"))
-            return cli_error(2, "--vmaf: not with --%s: ffmpeg reads the files as they are", options[i].name);
         const int len = snprintf(out + used, n - used, "%s%s=%s", used ? "," : "", options[i].key, a->value[i]);
         if (len < 0 || (size_t)len >= n - used || strpbrk(a->value[i], ",\n"))
             return cli_error(2, "--%s: '%.40s' is not accepted", options[i].name, a->value[i]);

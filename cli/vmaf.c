@@ -130,6 +130,22 @@ static int add_input(const char **argv, int n, const char *path, char *url, size
     return n;
 }
 
+/* Frames of one input as the comparison took them: those that were skipped and left out are gone, and it is scaled if it was. */
+static void print_chain(char *out, size_t n, const cJSON *root, int input, char clip)
+{
+    const cJSON *how = cJSON_GetObjectItemCaseSensitive(root, "alignment"), *resized = cJSON_GetObjectItemCaseSensitive(how, "resized");
+    const char *scaled = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(resized, "clip"));
+    const cJSON *offset = cJSON_GetObjectItemCaseSensitive(how, "offset");
+    const double skip = !cJSON_IsNumber(offset) ? 0 : clip == 'b' ? offset->valuedouble : -offset->valuedouble, first = skip > 0 ? skip : 0;
+    char scale[96] = "";
+    if (scaled && scaled[0] == clip)
+        snprintf(scale, sizeof scale, "format=gbrp,scale=%.0f:%.0f:flags=bicubic,",
+                 cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(root, "width")),
+                 cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(root, "height")));
+    snprintf(out, n, "[%d:v]trim=start_frame=%.0f:end_frame=%.0f,%ssettb=1/25,setpts=N[%c];", input, first,
+             first + cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(root, "frames")), scale, clip);
+}
+
 int vmaf_add(const char *a, const char *b, cJSON *root)
 {
     const char *argv[32] = { "ffmpeg", "-v", "error", "-nostdin" };
@@ -143,10 +159,11 @@ int vmaf_add(const char *a, const char *b, cJSON *root)
     int n = add_input(argv, 4, b, first, size);
     n = add_input(argv, n, a, second, size);
     /* The n-th frame goes with the n-th, whatever their times are. */
-    static const char *const rest[] = {
-        "-lavfi", "[0:v]settb=1/25,setpts=N[b];[1:v]settb=1/25,setpts=N[a];[b][a]libvmaf=log_fmt=json:log_path=/dev/stdout",
-        "-f", "null", "-", NULL,
-    };
+    char chains[2][256], graph[640];
+    print_chain(chains[0], sizeof chains[0], root, 0, 'b');
+    print_chain(chains[1], sizeof chains[1], root, 1, 'a');
+    snprintf(graph, sizeof graph, "%s%s[b][a]libvmaf=log_fmt=json:log_path=/dev/stdout", chains[0], chains[1]);
+    const char *const rest[] = { "-lavfi", graph, "-f", "null", "-", NULL };
     memcpy(argv + n, rest, sizeof rest);
     int code = run(argv, &text);
     if (!code && !take_log(text, root))

@@ -132,5 +132,34 @@ fi
 expect 4 "no ffmpeg" env PATH="$tmp/none" "$PRAXINO" compare a.mkv b.mkv --vmaf
 says 'no program ffmpeg' "no ffmpeg"
 expect 2 "VMAF of a dump" "$PRAXINO" compare a.safetensors b.mkv --vmaf
-expect 2 "VMAF, aligned" "$PRAXINO" compare a.mkv b.mkv --vmaf --offset 1
+
+# aligned: an ffmpeg that has PSNR for VMAF, frame by frame (100 where nothing differs)
+real=$(command -v ffmpeg)
+mkdir fake
+cat >fake/ffmpeg <<EOF
+#!/bin/sh
+case "\$*" in *-filters*) echo " .. libvmaf VV->V"; exit ;; esac
+for word; do
+    case "\$word" in *libvmaf=*) word="\${word%libvmaf=*}psnr=stats_file=$tmp/psnr.log" ;; esac
+    set -- "\$@" "\$word"
+    shift
+done
+"$real" "\$@" >/dev/null || exit 1
+awk '{ sub(/.*psnr_avg:/, ""); v = \$1 == "inf" ? 100 : \$1; s += v; list = list (NR > 1 ? "," : "") "{\"metrics\": {\"vmaf\": " v "}}" }
+    END { print "{\"frames\": [" list "],"; mean = s / NR
+          print "\"pooled_metrics\": {\"vmaf\": {\"mean\": " mean ", \"harmonic_mean\": " mean "}}}" }' "$tmp/psnr.log"
+EOF
+chmod +x fake/ffmpeg
+ff -f lavfi -i testsrc2=size=192x176:rate=8:duration=2 -pix_fmt gbrp -c:v ffv1 all.mkv
+ff -i all.mkv -vf "trim=start_frame=3:end_frame=11,setpts=PTS-STARTPTS" -c:v ffv1 part.mkv
+ff -i part.mkv -vf scale=96:88:flags=bicubic -c:v ffv1 half.mkv
+vmaf() { what=$1; shift; expect 0 "$what" env PATH="$tmp/fake:$PATH" "$PRAXINO" compare "$@" --vmaf --json r.json; }
+vmaf "VMAF, frames of B skipped" part.mkv all.mkv --offset 3 --align trim
+is "the same 8 frames" r.json "r['vmaf']['per_frame'] == [100] * 8"
+vmaf "VMAF, frames of A skipped" all.mkv part.mkv --offset -3 --align trim
+is "the same 8 frames" r.json "r['vmaf']['per_frame'] == [100] * 8"
+vmaf "VMAF, another frame" all.mkv part.mkv --offset -4 --align trim
+is "other frames" r.json "max(r['vmaf']['per_frame']) < 60 and len(r['vmaf']['per_frame']) == r['frames'] == 8"
+vmaf "VMAF, scaled" part.mkv half.mkv --resize b
+is "A scaled as B was" r.json "r['vmaf']['per_frame'] == [100] * 8 and r['width'] == 96"
 finish
