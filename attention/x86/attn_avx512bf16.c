@@ -24,19 +24,15 @@
 
 #include "attention/x86/tile_tmpl.h"
 
-/* 2^x for x <= 0, clamped at 2^-126; polynomial of degree 4 on [-1/2, 1/2], relative error below 3e-6. */
+/* 2^x for x <= 0: 2^f of the fraction, a polynomial of degree 4 on [0, 1), relative error below 3e-6, times 2^floor(x). */
 static inline __m512 exp2_neg(__m512 x)
 {
-    const __m512 magic = _mm512_set1_ps(12582912.0f);        /* 1.5 * 2^23: rounds to an integer in the low bits */
-    x = _mm512_max_ps(x, _mm512_set1_ps(-126.0f));
-    const __m512 t = _mm512_add_ps(x, magic);
-    const __m512 f = _mm512_sub_ps(x, _mm512_sub_ps(t, magic));
-    __m512 y = _mm512_fmadd_ps(f, _mm512_set1_ps(0.00957010128f), _mm512_set1_ps(0.0559178591f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.240247443f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.693121791f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.999999285f));
-    return _mm512_castsi512_ps(
-        _mm512_add_epi32(_mm512_castps_si512(y), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+    const __m512 f = _mm512_reduce_ps(x, 0x09);         /* x - floor(x), no exceptions */
+    __m512 y = _mm512_fmadd_ps(f, _mm512_set1_ps(0.0135344574f), _mm512_set1_ps(0.0520109423f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.241443038f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.693003774f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.00000262f));
+    return _mm512_scalef_ps(y, x);                      /* y 2^floor(x) */
 }
 
 static void pack_pair(void *k, void *v, const void *const rows[4], int n, int d)

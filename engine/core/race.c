@@ -48,6 +48,7 @@ void prxi_race(prxi_contender *c, int n, int min_turns, double seconds)
             c[i].seconds[turns] = take_turn(&c[i], turns ? c[i].seconds[turns - 1] : 0);
     for (int i = 0; i < n; i++) {
         qsort(c[i].seconds, (size_t)turns, sizeof *c[i].seconds, by_value);
+        c[i].turns = turns;
         c[i].median = c[i].seconds[turns / 2];
         c[i].best = c[i].seconds[0];
     }

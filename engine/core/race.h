@@ -9,6 +9,7 @@ typedef struct prxi_contender {
     void (*fn)(void *cookie);
     void *cookie;
     double seconds[PRXI_RACE_RUNS];  /* of a run, a value for each turn, ascending */
+    int turns;
     double median, best;             /* best: what the rest of the machine touches least, for rates and ratios */
 } prxi_contender;
 
