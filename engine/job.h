@@ -9,7 +9,8 @@
 #include "video_io/video.h"
 
 typedef struct prxi_settings {
-    int64_t width, height, frames, fps, steps, seed, max_text, save_every, crf, dump_layer, dump_step;
+    int64_t width, height, frames, fps, steps, seed, max_text, save_every, crf, dump_layer, dump_step,
+        solver_order;                           /* 0: of the scheduler file */
     double guidance, guidance_2, shift;         /* guidance_2 < 0: as guidance; shift 0: of the scheduler file */
     int tiling, keep_weights, old_sigmas;
     char scheduler[PRXI_OPT_STRING_MAX];        /* "" : of the model */

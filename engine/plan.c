@@ -110,6 +110,11 @@ static int plan_schedule(prx_job *j)
         j->sched_cfg.shift = j->set.shift;
     if (j->set.old_sigmas)
         j->sched_cfg.old_sigmas = 1;
+    if (j->set.solver_order && !j->scheduler->max_order)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "solver_order: %lld: the scheduler %s has one order", (long long)j->set.solver_order,
+                         j->scheduler->name);
+    if (j->set.solver_order)
+        j->sched_cfg.order = (int)j->set.solver_order;
     const int err = prxi_sched_open(&j->ctx, &j->sched, j->scheduler, &j->sched_cfg, (int)j->set.steps, j->latent_elems);
     return err < 0 ? err : plan_experts(j);
 }

@@ -19,6 +19,7 @@ static const prxi_option job_options[] = {
     { "guidance_2", PRXI_OPT_DOUBLE, AT(guidance_2), -1, 100, NULL, "-1", "of the low-noise expert; -1: as guidance" },
     { "shift", PRXI_OPT_DOUBLE, AT(shift), 0, 100, NULL, "0", "flow shift; 0: as the model's scheduler file says" },
     { "scheduler", PRXI_OPT_STRING, AT(scheduler), 0, 0, NULL, "", "unipc, euler or dpmpp; empty: the model's" },
+    { "solver_order", PRXI_OPT_INT, AT(solver_order), 0, 3, NULL, "0", "order of the scheduler, unipc up to 3, dpmpp 2; 0: the model's" },
     { "old_sigmas", PRXI_OPT_BOOL, AT(old_sigmas), 0, 1, NULL, "0", "sigma table of diffusers 0.36 and before, and of the original Wan" },
     { "seed", PRXI_OPT_INT, AT(seed), 0, 9.2e18, NULL, "0", "noise equals torch.randn of a CPU generator with this seed" },
     { "max_text", PRXI_OPT_INT, AT(max_text), 1, 4096, NULL, "512", "text rows, zero rows included (max_sequence_length)" },

@@ -55,6 +55,8 @@ cJSON *prxi_request_json(const prx_job *j)
     snprintf(seed, sizeof seed, "%lld", (long long)s->seed);
     cJSON_AddRawToObject(o, "seed", seed);
     cJSON_AddStringToObject(o, "scheduler", j->scheduler ? j->scheduler->name : s->scheduler);
+    if (s->solver_order)
+        cJSON_AddNumberToObject(o, "solver_order", (double)s->solver_order);
     cJSON_AddBoolToObject(o, "old_sigmas", s->old_sigmas);
     cJSON_AddStringToObject(o, "attention", s->attention);
     cJSON_AddItemToObject(o, "attention_options", options_json(j->attn ? j->attn->options : NULL, j->attn_priv));

@@ -77,7 +77,7 @@ static int load_euler(prxi_ctx *c, const prxi_json *j, prxi_sched_config *out)
 }
 
 /* What UniPC and DPM-Solver++ have in common. */
-static int load_flow(prxi_ctx *c, const prxi_json *j, prxi_sched_config *out)
+static int load_flow(prxi_ctx *c, const prxi_json *j, int max_order, prxi_sched_config *out)
 {
     static const char *const none[] = { "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas",
                                         "use_dynamic_shifting", "thresholding", "rescale_betas_zero_snr", "disable_corrector",
@@ -90,7 +90,7 @@ static int load_flow(prxi_ctx *c, const prxi_json *j, prxi_sched_config *out)
     if (rc == PRX_OK)
         rc = require_bool(c, j, "use_flow_sigmas", 0, 1);
     if (rc == PRX_OK)
-        rc = get_int(c, j, "solver_order", 1, 2, &out->order);
+        rc = get_int(c, j, "solver_order", 1, max_order, &out->order);
     if (rc == PRX_OK)
         rc = prxi_json_bool(c, j, "lower_order_final", &out->lower_order_final);
     return rc < 0 ? rc : get_shift(c, j, "flow_shift", &out->shift);
@@ -98,7 +98,7 @@ static int load_flow(prxi_ctx *c, const prxi_json *j, prxi_sched_config *out)
 
 static int load_unipc(prxi_ctx *c, const prxi_json *j, prxi_sched_config *out)
 {
-    int rc = load_flow(c, j, out);
+    int rc = load_flow(c, j, prxi_sched_unipc.max_order, out);
     if (rc == PRX_OK)
         rc = require_bool(c, j, "predict_x0", 1, 1);
     return rc < 0 ? rc : require_text(c, j, "solver_type", "bh2", "bh2", NULL);
@@ -106,7 +106,7 @@ static int load_unipc(prxi_ctx *c, const prxi_json *j, prxi_sched_config *out)
 
 static int load_dpmpp(prxi_ctx *c, const prxi_json *j, prxi_sched_config *out)
 {
-    int rc = load_flow(c, j, out);
+    int rc = load_flow(c, j, prxi_sched_dpmpp.max_order, out);
     if (rc == PRX_OK)
         rc = require_text(c, j, "algorithm_type", "dpmsolver++", "dpmsolver++", NULL);
     /* diffusers turns UniPC's name for its solver into midpoint, so that a UniPC config can be taken over. */

@@ -27,6 +27,7 @@ const prxi_scheduler prxi_sched_dpmpp = {
     .help = "DPM-Solver++ 2M, midpoint",
     .diffusers_class = "DPMSolverMultistepScheduler",
     .state_tensors = 1,
+    .max_order = 2,
     .tables = prxi_sched_tables_flow_old,
     .step = dpmpp_step,
 };

@@ -28,12 +28,12 @@ const prxi_scheduler *prxi_scheduler_for_class(const char *diffusers_class)
     return NULL;
 }
 
-static int check(prxi_ctx *c, const prxi_sched_config *cfg, int steps)
+static int check(prxi_ctx *c, const prxi_scheduler *which, const prxi_sched_config *cfg, int steps)
 {
     if (!(cfg->shift >= 0.01 && cfg->shift <= 100))
         return prxi_fail(c, PRX_EINVAL, "shift %g: must be 0.01 to 100", cfg->shift);
-    if (cfg->order < 1 || cfg->order > 2)
-        return prxi_fail(c, PRX_EINVAL, "solver order %d: must be 1 or 2", cfg->order);
+    if (which->max_order && (cfg->order < 1 || cfg->order > which->max_order))
+        return prxi_fail(c, PRX_EINVAL, "solver order %d: %s has 1 to %d", cfg->order, which->name, which->max_order);
     if (cfg->train_timesteps < 2 || cfg->train_timesteps > 1000000)
         return prxi_fail(c, PRX_EINVAL, "num_train_timesteps %d: must be 2 to 1000000", cfg->train_timesteps);
     if (steps < 1 || steps > cfg->train_timesteps)
@@ -59,7 +59,7 @@ int prxi_sched_open(prxi_ctx *c, prxi_sched **out, const prxi_scheduler *which, 
                     int steps, size_t latent_elems)
 {
     *out = NULL;
-    int rc = check(c, cfg, steps);
+    int rc = check(c, which, cfg, steps);
     if (rc < 0)
         return rc;
     if (!latent_elems)

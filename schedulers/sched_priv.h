@@ -4,7 +4,7 @@
 
 #include "scheduler.h"
 
-#define PRXI_SCHED_MAX_STATE 3
+#define PRXI_SCHED_MAX_STATE 4
 
 struct prxi_sched {
     const prxi_scheduler *which;

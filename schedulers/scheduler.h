@@ -7,7 +7,7 @@
 
 typedef struct prxi_sched_config {
     double shift;              /* flow_shift / shift */
-    int order;                 /* solver_order, 1..2 */
+    int order;                 /* solver_order, 1 to the scheduler's max_order */
     int train_timesteps;       /* 1000 */
     int old_sigmas;            /* 1: diffusers <= 0.36 and original Wan (models.md 4.1) */
     int lower_order_final;
@@ -19,6 +19,7 @@ typedef struct prxi_scheduler {
     const char *name, *help;              /* "unipc", "euler", "dpmpp" */
     const char *diffusers_class;          /* class that this reproduces */
     size_t state_tensors;                 /* f32 tensors of latent size that it keeps */
+    int max_order;                        /* 0: it has one order, and none is chosen */
     /* Fills sigmas[steps + 1] (last 0) and timesteps[steps]. */
     int (*tables)(prxi_ctx *c, const prxi_sched_config *cfg, int steps, float *sigmas, float *timesteps);
     /* x (f32 [n]) becomes the sample of the next step; v is the guided velocity (f32). Called for i = 0, 1, ... */

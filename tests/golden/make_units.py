@@ -102,7 +102,8 @@ def sched():
             ("unipc", 3.0, 2, 0, 10), ("unipc", 3.0, 2, 1, 10), ("unipc", 5.0, 2, 0, 50), ("unipc", 12.0, 1, 0, 7),
             ("unipc", 8.0, 2, 0, 1), ("unipc", 7.0, 2, 0, 2), ("unipc", 5.0, 2, 0, 3), ("euler", 3.0, 2, 0, 10),
             ("euler", 7.0, 2, 0, 2), ("euler", 5.0, 2, 0, 1), ("dpmpp", 3.0, 2, 0, 10), ("dpmpp", 5.0, 2, 0, 20),
-            ("dpmpp", 5.0, 1, 0, 6), ("dpmpp", 5.0, 2, 0, 1), ("dpmpp", 3.0, 2, 0, 2))):
+            ("dpmpp", 5.0, 1, 0, 6), ("dpmpp", 5.0, 2, 0, 1), ("dpmpp", 3.0, 2, 0, 2),
+            ("unipc", 3.0, 3, 0, 10), ("unipc", 5.0, 3, 0, 50), ("unipc", 3.0, 3, 1, 7), ("unipc", 5.0, 3, 0, 3))):
         parts.append(array(f"trace_{k}", trace(name, shift, order, old, n)))
         rows.append(f'    {{ "{name}", {shift}, {order}, {old}, {n}, trace_{k} }}')
     parts.append("static const struct {\n    const char *name;\n    double shift;\n    int order, old, steps;\n"

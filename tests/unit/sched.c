@@ -134,11 +134,11 @@ static void check_spec_traces(void)
 }
 
 /* Stop after every possible step, take up in a fresh object: the same bits. */
-static void check_restore(const char *name)
+static void check_restore(const char *name, int solver_order)
 {
     enum { STEPS = 6 };
     float want[3] = { 1, 1, 1 }, v[3];
-    prxi_sched *st = open_sched(name, 3, 2, 0, STEPS, 3);
+    prxi_sched *st = open_sched(name, 3, solver_order, 0, STEPS, 3);
     for (int i = 0; i < STEPS; i++) {
         velocity(want, i, v);
         prxi_sched_step(st, i, v, want);
@@ -146,7 +146,7 @@ static void check_restore(const char *name)
     prxi_sched_close(&ctx, &st);
     for (int cut = 0; cut <= STEPS; cut++) {
         float x[3] = { 1, 1, 1 };
-        prxi_sched *a = open_sched(name, 3, 2, 0, STEPS, 3), *b = open_sched(name, 3, 2, 0, STEPS, 3);
+        prxi_sched *a = open_sched(name, 3, solver_order, 0, STEPS, 3), *b = open_sched(name, 3, solver_order, 0, STEPS, 3);
         for (int i = 0; i < cut; i++) {
             velocity(x, i, v);
             prxi_sched_step(a, i, v, x);
@@ -234,7 +234,8 @@ static void check_config(void)
     check_bad_config("{\"_class_name\": 3}", "_class_name");
     check_bad_config("{\"_class_name\": \"UniPCMultistepScheduler\"}", "prediction_type");
     check_bad_config(UNIPC "\"prediction_type\": \"flow_prediction\"}", "use_flow_sigmas");
-    check_bad_config(UNIPC FLOW ", \"solver_order\": 3}", "solver_order");
+    check_bad_config(UNIPC FLOW ", \"solver_order\": 4}", "solver_order");
+    check_bad_config("{\"_class_name\": \"DPMSolverMultistepScheduler\", " FLOW ", \"solver_order\": 3}", "solver_order");
     check_bad_config(UNIPC FLOW ", \"flow_shift\": 0}", "flow_shift");
     check_bad_config(UNIPC FLOW ", \"use_karras_sigmas\": true}", "use_karras_sigmas");
     check_bad_config(UNIPC FLOW ", \"disable_corrector\": [0]}", "disable_corrector");
@@ -266,14 +267,16 @@ int main(void)
     check_all_tables();
     check_traces();
     check_spec_traces();
-    check_restore("unipc");
-    check_restore("euler");
-    check_restore("dpmpp");
+    check_restore("unipc", 2);
+    check_restore("unipc", 3);
+    check_restore("euler", 2);
+    check_restore("dpmpp", 2);
     check_bad_restore();
     check_refused("unipc", config(0, 2, 0), 10, "shift");
     check_refused("unipc", config(NAN, 2, 0), 10, "shift");
     check_refused("unipc", config(1000, 2, 0), 10, "shift");
-    check_refused("unipc", config(3, 3, 0), 10, "order");
+    check_refused("unipc", config(3, 4, 0), 10, "order");
+    check_refused("dpmpp", config(3, 3, 0), 10, "order");
     check_refused("euler", config(3, 2, 0), 0, "steps");
     check_refused("dpmpp", config(3, 2, 0), 1001, "steps");
     CHECK(atomic_load(&mem.total) == 0, "%zu bytes leaked", atomic_load(&mem.total));
