@@ -1,5 +1,5 @@
 /* DBPrune (CacheDiT; caching.md 1.11): DBCache's gate for each block alone. A block's probe is its own input when it was last computed;
- * while that has barely changed, the block's own residual is added in its place. */
+ * while that has barely changed, the block's own residual is added in its place. Options have the names of its DBPruneConfig. */
 #include "drift.h"
 #include "gate.h"
 #include "registry.h"

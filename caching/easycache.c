@@ -1,6 +1,7 @@
 /* EasyCache (caching.md section 4): the network's rate of change, output over input, is taken from the last two computed steps; with it
  * the movement of the latents adds up to an estimate of the output's. Below the threshold nothing of the network runs: the output
- * is the latents plus what separated the two at the last computed step. The prompt's branch decides for both. */
+ * is the latents plus what separated the two at the last computed step. The prompt's branch decides for both. Options have the names of the
+ * authors' easycache_generate.py for Wan (thresh; ret_steps, which the script for Wan 2.1 fixes at 10 and that for 2.2 sets to 7). */
 #include "registry.h"
 
 #include <math.h>

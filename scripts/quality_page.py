@@ -170,6 +170,8 @@ def equal_time(every):
         if median(s, "psnr") is not None:
             groups.setdefault(family(s["label"]), []).append((median(s, "seconds"), median(s, "psnr")))
     rows = {name: [at_time(points, full / x) for x in speeds] for name, points in groups.items() if len(points) > 1}
+    if not rows:
+        return
     best = [max((r[k] for r in rows.values() if r[k] is not None), default=None) for k in range(len(speeds))]
     out = ["", "PSNR at equal time, between the settings of a family (dB):", "",
            "| family | " + " | ".join("%.2f x" % x for x in speeds) + " |", "|---|" + "---|" * len(speeds)]

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures what the caches need to know of a model: scripts/lemica/measure.sh [MODEL [PROMPTS]]. Run from the root.
 #   MODEL/lemica_graph.json, lemica_graph_velocity.json    LeMiCa's graphs; the first is what `--cache lemica --set cache.budget=N` reads
-#   MODEL/schedules/                                       schedules of several budgets for --schedule, and a picture of each graph
+#   MODEL/schedules/                                       schedules of several budgets for --schedule, and a picture of the first
 #   MODEL/teacache.json, magcache.json                     the numbers of TeaCache and MagCache
 #   MODEL/schedules/teacache-20.json, ...                  the same for 20 and 50 steps
 # The two graphs are measured side by side, each on half of the cores: small models leave cores idle otherwise. Interrupted, the same
@@ -36,16 +36,21 @@ for reuse in residual velocity; do
     graph=$(graph_of $reuse) name=lemica
     [ $reuse = residual ] || name=lemica-$reuse
     praxino schedule solve "$graph" --budget $budgets --json "$model/schedules/$name-%d.json"
-    praxino schedule show "$graph" "$model/schedules/$name-6.json" "$model/schedules/$name-12.json" --png "$model/schedules/$name.png"
+    png="--png $model/schedules/lemica.png"
+    [ $reuse = residual ] || png=
+    # shellcheck disable=SC2086
+    praxino schedule show "$graph" "$model/schedules/$name-6.json" "$model/schedules/$name-12.json" $png
 done
 
 # Both change with the number of steps: the model's own, and those of the sweeps.
 first=$(grep -v '^[[:space:]]*$' "$prompts" | head -n 1)
+calibrate() {
+    praxino render "$first" -m "$model" --steps "$2" --cache "$1" --set cache.calibrate="$3" --progress none -o out.null
+}
 for cache in teacache magcache; do
-    for n in "$steps" 20 50; do
-        file=$model/schedules/$cache-$n.json
-        [ "$n" != "$steps" ] || file=$model/$cache.json
-        praxino render "$first" -m "$model" --steps "$n" --cache $cache --set cache.calibrate="$file" --progress none -o out.null
+    calibrate $cache "$steps" "$model/$cache.json"
+    for n in 20 50; do
+        calibrate $cache $n "$model/schedules/$cache-$n.json"
     done
 done
 echo "measured in $(($(date +%s) - begin)) s" >&2

@@ -148,6 +148,9 @@ sed 's/"model":.*"model"/"model": "other"/' s5.json >other.json
 bad "a schedule of another model" $render x --steps 8 -o no.y4m --cache lemica --schedule other.json
 says "made for model other" "the model is named"
 bad "shown beside this graph" "$PRAXINO" schedule show graph.json other.json --png no.json
+sed 's/"model":.*"model"/"model": "other"/' graph.json >other-graph.json
+bad "a graph of another model" $render x --steps 8 -o no.y4m --cache lemica --set cache.budget=4 --set cache.graph=other-graph.json
+says "made for model other" "its model is named"
 bad "more computed steps than the job has" $render x --steps 4 -o no.y4m --cache lemica --schedule s5.json
 printf '{"steps": 8, "computed": [0, 3, 8]}' >beyond.json
 bad "a schedule beyond its steps" $render x --steps 8 -o no.y4m --cache lemica --schedule beyond.json
@@ -157,6 +160,9 @@ bad "without sigmas for other steps" $render x --steps 9 -o no.y4m --cache lemic
 bad "100 MB of graph" "$PRAXINO" schedule solve huge.json --budget 4 --json no.json
 bad "100 MB of schedule" $render x --steps 6 -o no.y4m --cache lemica --schedule huge.json
 bad "100 MB of trace" "$PRAXINO" replay huge.json --json no.json
+bad "100 MB of graph to show" "$PRAXINO" schedule show huge.json --png no.json
+bad "100 MB of graph to replay" $render x --steps 6 -o no.y4m --cache lemica --set cache.budget=4 --set cache.graph=huge.json
+bad "100 MB of ratios" $render x --steps 6 -o no.y4m --cache magcache --set cache.mag_ratios=huge.json
 rm huge.json
 build="$PRAXINO schedule build -m $model $quiet $size --steps 8 -o no.json"
 bad "no prompts" $build
