@@ -72,7 +72,10 @@ static void tile(const prxi_gemm_tile *t)
 {
     typedef void (*tile_fn)(const prxi_gemm_tile *);
     static const tile_fn copied[MR] = { EACH_ROWS(COPIED) }, direct[MR] = { EACH_ROWS(DIRECT) };
-    (t->lda == PRXI_GEMM_LDA ? copied : direct)[t->rows - 1](t);
+    if (t->lda == PRXI_GEMM_LDA)
+        copied[t->rows - 1](t);
+    else
+        direct[t->rows - 1](t);
 }
 
 static PRXI_ALWAYS_INLINE vf finish(vf v, prxi_epilogue e)
