@@ -244,7 +244,7 @@ typedef struct prx_tune_params {
 } prx_tune_params;
 
 typedef struct prx_tune_progress {
-    const char *phase;         /* reference, search, combine, refine, verify, polish */
+    const char *phase;         /* reference, search, combine, refine, verify, polish, challenge, timing */
     int done, total;           /* of the phase */
     double elapsed;            /* s since prx_tune_run */
     double remaining;          /* s of the budget */
