@@ -1,7 +1,9 @@
 """Writes models/tiny in the diffusers directory layout (bf16 safetensors) from the training checkpoints, then loads it
 back with WanPipeline and checks tokenizer ids against SentencePiece.
 
-  export.py [--from /tmp/tiny_ckpt] [--to models/tiny] [--raw]    (--raw: last weights instead of their average)
+  export.py [--from /tmp/tiny_ckpt] [--to models/tiny] [--raw] [--vae vae.pt before.pt]
+
+--raw: the transformer's last weights instead of their average. --vae: checkpoints of the autoencoder whose mean is written.
 """
 import argparse
 import json
@@ -65,6 +67,7 @@ def main():
     p.add_argument("--raw", action="store_true")
     p.add_argument("--untrained", action="store_true", help="a new transformer, to look at the format")
     p.add_argument("--dit", default="dit.pt")
+    p.add_argument("--vae", nargs="+", default=["vae.pt"])
     a = p.parse_args()
     dit, text = train_dit.build()
     ck = dict(step=0, samples=0)
@@ -73,7 +76,8 @@ def main():
         weights = ck["model"] if a.raw else ck["ema"]
         dit.load_state_dict({k[4:]: v for k, v in weights.items() if k.startswith("dit.")})
         text.load_state_dict({k[5:]: v for k, v in weights.items() if k.startswith("text.")}, strict=False)
-    vae_state = torch.load(os.path.join(a.src, "vae.pt"), map_location="cpu")["vae"]
+    states = [torch.load(os.path.join(a.src, name), map_location="cpu")["vae"] for name in a.vae]
+    vae_state = {k: sum(s[k] for s in states) / len(states) for k in states[0]}
     stats = os.path.join(a.src, "latents_stats.npy")
     mean, std = np.load(stats).astype(float).tolist() if os.path.exists(stats) else ([0.0] * train_dit.Z, [1.0] * train_dit.Z)
     vae = AutoencoderKLWan(**dict(train_vae.CONFIG, latents_mean=[round(v, 5) for v in mean],

@@ -361,7 +361,7 @@ def main():
         s = sig.view(-1, 1, 1, 1, 1)
         xt = (1 - s) * x0 + s * noise
         with torch.autocast("cpu", torch.bfloat16, enabled=a.bf16):
-            rows, bias = context(text, ids, lens, ROWS if a.long else rows_at(frac))
+            rows, bias = context(text, ids, lens, ROWS if a.long or a.start_from else rows_at(frac))  # published words bind
             v = (whole if t == LT else forward)(dit, xt, sig * 1000, rows, bias, *tables[t])
         err = (v.float() - (noise - x0)).square().mean((1, 2, 3, 4))
         loss = err.mean()
