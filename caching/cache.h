@@ -16,7 +16,7 @@ typedef struct prxi_step {
     int index, steps;
     float sigma, sigma_next, timestep;
     int expert, expert_index, expert_steps;   /* A14B: which transformer, step index within it, its number of steps */
-    const float *latents;                     /* what the network gets, f32 [latent_elems] */
+    const float *latents;                     /* what the network gets, f32 [latent_elems]; where the network runs */
 } prxi_step;
 
 typedef struct prxi_cache_env {
@@ -25,6 +25,7 @@ typedef struct prxi_cache_env {
     int64_t latent_elems;              /* of the model output, f32 */
     prxi_dtype dtype;                  /* of hidden states */
     int n_threads;
+    struct prxi_device *device;        /* not NULL: states, embeddings, latents and velocities lie there, and buffers beside them do */
     int experts;
     const float *sigmas;               /* [steps + 1], last 0 */
     const int *step_expert;            /* [steps] */
@@ -81,6 +82,13 @@ typedef struct prxi_cache_policy {
     int (*at_block)(void *priv, prxi_stream *s, const prxi_cache_call *call, int block, void *x);
     void (*close)(void *priv, prxi_ctx *c);
 } prxi_cache_policy;
+
+/* For plan: PRX_ENOTSUP when what was asked for reads tensors on the host and they are on a device. */
+static inline int prxi_cache_needs_host(prxi_ctx *c, const prxi_cache_env *env, const char *what)
+{
+    return env->device ? prxi_fail(c, PRX_ENOTSUP, "device cuda: cache %s: not on this device in this version; --device cpu does it", what)
+                       : PRX_OK;
+}
 
 const prxi_cache_policy *prxi_cache_policy_at(int i);
 const prxi_cache_policy *prxi_cache_policy_find(const char *name);

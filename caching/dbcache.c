@@ -1,6 +1,7 @@
 /* DBCache (CacheDiT; caching.md section 1): the first Fn blocks are the probe, the middle blocks are reused as a residual, the last Bn
  * blocks correct. One decision per step and branch; the branch comes from the caller, and every job starts fresh. */
 #include "drift.h"
+#include "engine/core/device.h"
 #include "forecast.h"
 #include "gate.h"
 #include "masks.h"
@@ -136,19 +137,21 @@ static int open_buffers(dbcache *d, prxi_ctx *c)
     const int64_t n = d->env.tokens * d->env.dim;
     const size_t hold = prxi_mul((size_t)n, prxi_dtype_size(d->elem));
     const size_t probe = (size_t)(d->env.tokens * prxi_drift_width(d->env.dim, (int)d->downsample)) * prxi_dtype_size(d->elem);
-    d->scratch = prxi_alloc(c->mem, PRXI_MEM_CACHE, prxi_mul((size_t)d->env.tokens, 2 * sizeof *d->scratch));
+    prxi_device *device = d->env.device;
+    const size_t scratch = prxi_mul(PRXI_DRIFT_SCRATCH(d->env.tokens), sizeof *d->scratch);
+    d->scratch = prxi_device_alloc(c, device, PRXI_MEM_CACHE, scratch);
     for (int i = 0; i < d->env.branches && d->scratch; i++) {
         branch_state *b = &d->b[i];
-        b->hold = prxi_alloc(c->mem, PRXI_MEM_CACHE, hold);
-        b->probe = prxi_alloc(c->mem, PRXI_MEM_CACHE, probe);
-        const int err = prxi_forecast_open(c, &b->middle, (prxi_forecast_kind)d->calibrator, (int)d->order, ladder_elem(d), n);
+        b->hold = prxi_device_alloc(c, device, PRXI_MEM_CACHE, hold);
+        b->probe = prxi_device_alloc(c, device, PRXI_MEM_CACHE, probe);
+        const int err = prxi_forecast_open_on(c, &b->middle, (prxi_forecast_kind)d->calibrator, (int)d->order, ladder_elem(d), n, device);
         if (err < 0)
             return err;
         b->middle.gap_cap = (int)d->gap_cap;
         if (!b->hold || !b->probe)
             return prxi_fail_nomem(c, "cache buffers", hold + probe);
     }
-    return d->scratch ? PRX_OK : prxi_fail_nomem(c, "cache buffers", (size_t)d->env.tokens * 2 * sizeof *d->scratch);
+    return d->scratch ? PRX_OK : prxi_fail_nomem(c, "cache buffers", scratch);
 }
 
 static void restart(dbcache *d)
@@ -175,7 +178,7 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
     const size_t el = prxi_dtype_size(d->elem);
     out->bytes = (size_t)env->branches * ((size_t)n * el + (size_t)(env->tokens * prxi_drift_width(env->dim, (int)d->downsample)) * el +
                                           prxi_forecast_bytes((prxi_forecast_kind)d->calibrator, (int)d->order, ladder_elem(d), n)) +
-                 (size_t)env->tokens * 2 * sizeof *d->scratch;
+                 PRXI_DRIFT_SCRATCH(env->tokens) * sizeof *d->scratch;
     out->computed_steps = -1;
     snprintf(out->note, sizeof out->note, "a cached step runs %lld of %d blocks", (long long)(d->fn + d->bn), env->blocks);
     if ((err = open_buffers(d, c)) < 0)
@@ -188,11 +191,11 @@ static void close(void *priv, prxi_ctx *c)
 {
     dbcache *d = priv;
     for (int i = 0; i < PRXI_BRANCHES; i++) {
-        prxi_free(c->mem, d->b[i].hold);
-        prxi_free(c->mem, d->b[i].probe);
+        prxi_device_free(c, d->env.device, d->b[i].hold);
+        prxi_device_free(c, d->env.device, d->b[i].probe);
         prxi_forecast_close(c, &d->b[i].middle);
     }
-    prxi_free(c->mem, d->scratch);
+    prxi_device_free(c, d->env.device, d->scratch);
 }
 
 /* ---- run ---- */
@@ -270,11 +273,11 @@ static int at_block(void *priv, prxi_stream *s, const prxi_cache_call *call, int
     const size_t bytes = (size_t)(d->env.tokens * d->env.dim) * prxi_dtype_size(d->elem);
     const int last = d->env.blocks - (int)d->bn;
     if (block == 0) {
-        memcpy(b->hold, x, bytes);
+        prxi_stream_copy(s, b->hold, x, bytes);
     } else if (block == d->fn) {
         if (decide(d, s, call, x))
             return last;
-        memcpy(b->hold, x, bytes);
+        prxi_stream_copy(s, b->hold, x, bytes);
     } else if (block == last && !call->report->cached) {
         prxi_forecast_update(s, &b->middle, call->step->index, call->step->sigma, d->elem, x, b->hold);
     }

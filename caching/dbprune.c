@@ -1,6 +1,7 @@
 /* DBPrune (CacheDiT; caching.md 1.11): DBCache's gate for each block alone. A block's probe is its own input when it was last computed;
  * while that has barely changed, the block's own residual is added in its place. Options have the names of its DBPruneConfig. */
 #include "drift.h"
+#include "engine/core/device.h"
 #include "gate.h"
 #include "registry.h"
 #include "stack.h"
@@ -116,13 +117,13 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
     const int err = check_options(d, c);
     if (err < 0)
         return err;
-    const size_t one = prxi_mul((size_t)d->n, prxi_dtype_size(env->dtype)), rows = (size_t)env->tokens * 2 * sizeof *d->scratch;
-    int bad = !(d->scratch = prxi_alloc(c->mem, PRXI_MEM_CACHE, rows));
+    const size_t one = prxi_mul((size_t)d->n, prxi_dtype_size(env->dtype)), rows = PRXI_DRIFT_SCRATCH(env->tokens) * sizeof *d->scratch;
+    int bad = !(d->scratch = prxi_device_alloc(c, env->device, PRXI_MEM_CACHE, rows));
     for (int l = 0; l < env->blocks; l++) {
         left += prunable(d, l);
         for (int i = 0; i < env->branches && prunable(d, l) && !bad; i++)
-            bad = !(d->b[i].input[l] = prxi_alloc(c->mem, PRXI_MEM_CACHE, one)) ||
-                  !(d->b[i].residual[l] = prxi_alloc(c->mem, PRXI_MEM_CACHE, one));
+            bad = !(d->b[i].input[l] = prxi_device_alloc(c, env->device, PRXI_MEM_CACHE, one)) ||
+                  !(d->b[i].residual[l] = prxi_device_alloc(c, env->device, PRXI_MEM_CACHE, one));
     }
     out->bytes = rows + 2 * (size_t)(left * env->branches) * one;
     out->computed_steps = -1;
@@ -136,10 +137,10 @@ static void close(void *priv, prxi_ctx *c)
     dbprune *d = priv;
     for (int i = 0; i < PRXI_BRANCHES; i++)
         for (int l = 0; l < MAX_BLOCKS; l++) {
-            prxi_free(c->mem, d->b[i].input[l]);
-            prxi_free(c->mem, d->b[i].residual[l]);
+            prxi_device_free(c, d->env.device, d->b[i].input[l]);
+            prxi_device_free(c, d->env.device, d->b[i].residual[l]);
         }
-    prxi_free(c->mem, d->scratch);
+    prxi_device_free(c, d->env.device, d->scratch);
 }
 
 /* ---- run ---- */
@@ -239,7 +240,7 @@ static int at_block(void *priv, prxi_stream *s, const prxi_cache_call *call, int
         prxi_residual_add(s, d->env.dtype, d->n, b->residual[block], x);
         return block + 1;
     }
-    memcpy(b->input[block], x, (size_t)d->n * prxi_dtype_size(d->env.dtype));
+    prxi_stream_copy(s, b->input[block], x, (size_t)d->n * prxi_dtype_size(d->env.dtype));
     b->running = block;
     return block;
 }

@@ -3,6 +3,9 @@
 
 #include <math.h>
 
+#include "engine/core/device.h"
+#include "ops.h"
+
 /* Rows of one task: enough elements to be worth a hand-out. */
 enum { ROWS = 8 };
 
@@ -67,12 +70,28 @@ static void some_rows(void *cookie, int64_t i, int thread)
 
 void prxi_drift_store(prxi_stream *s, const prxi_drift *d)
 {
+    if (s->device) {
+        s->device->cache->store(s, d);
+        return;
+    }
     pass p = { d, 1 };
     prxi_parallel_for(s, (d->rows + ROWS - 1) / ROWS, some_rows, &p);
 }
 
+double prxi_latent_distance(prxi_stream *s, int64_t n, const float *a, const float *b)
+{
+    if (s->device)
+        return s->device->cache->distance(s, n, a, b);
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += fabs((double)a[i] - (b ? b[i] : 0));
+    return sum;
+}
+
 double prxi_drift_measure(prxi_stream *s, const prxi_drift *d)
 {
+    if (s->device)
+        return s->device->cache->measure(s, d);
     pass p = { d, 0 };
     double moved = 0, size = 0, all_moved = 0, all_size = 0;
     prxi_parallel_for(s, (d->rows + ROWS - 1) / ROWS, some_rows, &p);

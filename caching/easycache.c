@@ -2,7 +2,10 @@
  * the movement of the latents adds up to an estimate of the output's. Below the threshold nothing of the network runs: the output
  * is the latents plus what separated the two at the last computed step. The prompt's branch decides for both. Options have the names of the
  * authors' easycache_generate.py for Wan (thresh; ret_steps, which the script for Wan 2.1 fixes at 10 and that for 2.2 sets to 7). */
+#include "drift.h"
+#include "engine/core/device.h"
 #include "registry.h"
+#include "stack.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -37,7 +40,7 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
     out->computed_steps = -1;
     snprintf(out->note, sizeof out->note, "a cached step runs nothing of the network");
     for (int i = 0; i < 4; i++)
-        if (!(*all[i] = prxi_alloc(c->mem, PRXI_MEM_CACHE, bytes)))
+        if (!(*all[i] = prxi_device_alloc(c, env->device, PRXI_MEM_CACHE, bytes)))
             return prxi_fail_nomem(c, "cache buffers", bytes);
     return PRX_OK;
 }
@@ -45,22 +48,19 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
 static void close(void *priv, prxi_ctx *c)
 {
     easycache *e = priv;
-    prxi_free(c->mem, e->x_last);
-    prxi_free(c->mem, e->x_computed);
-    prxi_free(c->mem, e->v_computed);
-    prxi_free(c->mem, e->offset);
+    prxi_device_free(c, e->env.device, e->x_last);
+    prxi_device_free(c, e->env.device, e->x_computed);
+    prxi_device_free(c, e->env.device, e->v_computed);
+    prxi_device_free(c, e->env.device, e->offset);
 }
 
-static double mean_distance(const float *a, const float *b, int64_t n)
+static double mean_distance(prxi_stream *s, const float *a, const float *b, int64_t n)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += fabs((double)a[i] - (b ? b[i] : 0));
-    return sum / (double)n;
+    return prxi_latent_distance(s, n, a, b) / (double)n;
 }
 
 /* Adds this step's share to the sum. Returns the reason; the step is cached when it is "acc_lt". */
-static const char *decide(easycache *e, const prxi_step *step, int *cached)
+static const char *decide(easycache *e, prxi_stream *s, const prxi_step *step, int *cached)
 {
     *cached = 0;
     if (step->expert != e->expert) {
@@ -72,7 +72,7 @@ static const char *decide(easycache *e, const prxi_step *step, int *cached)
         return "forced";
     if (e->computed < 2 || !isfinite(e->rate))
         return "no_rate";
-    e->sum += e->rate * mean_distance(step->latents, e->x_last, e->env.latent_elems) / e->size;
+    e->sum += e->rate * mean_distance(s, step->latents, e->x_last, e->env.latent_elems) / e->size;
     *cached = e->sum < e->threshold;
     return *cached ? "acc_lt" : "acc_ge";
 }
@@ -81,17 +81,19 @@ static int begin_step(void *priv, prxi_stream *s, const prxi_step *step, float *
 {
     easycache *e = priv;
     int cached;
-    const char *reason = decide(e, step, &cached);
+    const char *reason = decide(e, s, step, &cached);
     const int tested = strncmp(reason, "acc", 3) == 0;
-    (void)s;
     for (int b = 0; b < e->env.branches; b++) {
         reports[b].cached = cached;
         reports[b].reason = reason;
         reports[b].diff = tested ? e->sum : NAN;
     }
-    memcpy(e->x_last, step->latents, (size_t)e->env.latent_elems * sizeof *e->x_last);
-    for (int64_t i = 0; cached && i < e->env.latent_elems; i++)
-        v[i] = step->latents[i] + e->offset[i];
+    const size_t bytes = (size_t)e->env.latent_elems * sizeof *e->x_last;
+    prxi_stream_copy(s, e->x_last, step->latents, bytes);
+    if (cached) {
+        prxi_stream_copy(s, v, step->latents, bytes);
+        prxi_residual_add(s, PRXI_F32, e->env.latent_elems, e->offset, v);
+    }
     if (!cached)
         e->sum = 0;
     return cached;
@@ -102,21 +104,18 @@ static void at_output(void *priv, prxi_stream *s, const prxi_step *step, float *
     easycache *e = priv;
     const int64_t n = e->env.latent_elems;
     const float *cond = v[PRXI_BRANCH_COND];
-    (void)s;
     if (e->computed > 0)
-        e->rate = mean_distance(cond, e->v_computed, n) / mean_distance(step->latents, e->x_computed, n);
-    e->size = mean_distance(cond, NULL, n);
-    memcpy(e->v_computed, cond, (size_t)n * sizeof *cond);
-    memcpy(e->x_computed, step->latents, (size_t)n * sizeof *cond);
+        e->rate = mean_distance(s, cond, e->v_computed, n) / mean_distance(s, step->latents, e->x_computed, n);
+    e->size = mean_distance(s, cond, NULL, n);
+    prxi_stream_copy(s, e->v_computed, cond, (size_t)n * sizeof *cond);
+    prxi_stream_copy(s, e->x_computed, step->latents, (size_t)n * sizeof *cond);
     e->computed++;
 }
 
 static void end_step(void *priv, prxi_stream *s, const prxi_step *step, const float *v)
 {
     easycache *e = priv;
-    (void)s;
-    for (int64_t i = 0; i < e->env.latent_elems; i++)
-        e->offset[i] = v[i] - step->latents[i];
+    prxi_residual_take(s, PRXI_F32, e->env.latent_elems, v, step->latents, e->offset);
 }
 
 const prxi_cache_policy prxi_cache_easycache = {

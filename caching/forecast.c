@@ -1,6 +1,9 @@
 /* Calibrators over runs of elements: one pass per update, one per prediction. */
 #include "forecast.h"
 
+#include "engine/core/device.h"
+#include "ops.h"
+
 static size_t ladder_tensors(prxi_forecast_kind kind, int order)
 {
     return kind == PRXI_FORECAST_NONE ? 1 : kind == PRXI_FORECAST_TAYLOR ? 2 * ((size_t)order + 1) : (size_t)order + 1;
@@ -13,11 +16,17 @@ size_t prxi_forecast_bytes(prxi_forecast_kind kind, int order, prxi_dtype elem, 
 
 int prxi_forecast_open(prxi_ctx *c, prxi_forecast *f, prxi_forecast_kind kind, int order, prxi_dtype elem, int64_t n)
 {
-    *f = (prxi_forecast) { .kind = kind, .order = kind == PRXI_FORECAST_NONE ? 0 : order, .elem = elem, .n = n };
+    return prxi_forecast_open_on(c, f, kind, order, elem, n, NULL);
+}
+
+int prxi_forecast_open_on(prxi_ctx *c, prxi_forecast *f, prxi_forecast_kind kind, int order, prxi_dtype elem, int64_t n,
+                          prxi_device *device)
+{
+    *f = (prxi_forecast) { .kind = kind, .order = kind == PRXI_FORECAST_NONE ? 0 : order, .elem = elem, .n = n, .device = device };
     const size_t bytes = prxi_mul((size_t)n, prxi_dtype_size(elem));
     for (int i = 0; i <= f->order; i++) {
-        f->d[i] = prxi_alloc(c->mem, PRXI_MEM_CACHE, bytes);
-        f->old[i] = kind == PRXI_FORECAST_TAYLOR ? prxi_alloc(c->mem, PRXI_MEM_CACHE, bytes) : NULL;
+        f->d[i] = prxi_device_alloc(c, device, PRXI_MEM_CACHE, bytes);
+        f->old[i] = kind == PRXI_FORECAST_TAYLOR ? prxi_device_alloc(c, device, PRXI_MEM_CACHE, bytes) : NULL;
         if (!f->d[i] || (kind == PRXI_FORECAST_TAYLOR && !f->old[i])) {
             prxi_forecast_close(c, f);
             return prxi_fail_nomem(c, "cache buffers", bytes);
@@ -30,8 +39,8 @@ int prxi_forecast_open(prxi_ctx *c, prxi_forecast *f, prxi_forecast_kind kind, i
 void prxi_forecast_close(prxi_ctx *c, prxi_forecast *f)
 {
     for (int i = 0; i <= PRXI_FORECAST_MAX; i++) {
-        prxi_free(c->mem, f->d[i]);
-        prxi_free(c->mem, f->old[i]);
+        prxi_device_free(c, f->device, f->d[i]);
+        prxi_device_free(c, f->device, f->old[i]);
         f->d[i] = f->old[i] = NULL;
     }
 }
@@ -119,7 +128,12 @@ void prxi_forecast_update(prxi_stream *s, prxi_forecast *f, int64_t step, double
         plan_taylor(f, &u, step);
     else if (f->kind == PRXI_FORECAST_NEWTON)
         plan_newton(f, &u, at);
-    prxi_parallel_for(s, (f->n + PRXI_ELEM_RUN - 1) / PRXI_ELEM_RUN, update_run, &u);
+    const prxi_forecast_update_args a = { f->n, t, f->elem, u.terms, after, before, f->d, f->kind == PRXI_FORECAST_TAYLOR ? f->old : f->d,
+                                          u.window };
+    if (s->device)
+        s->device->cache->update(s, &a);
+    else
+        prxi_parallel_for(s, (f->n + PRXI_ELEM_RUN - 1) / PRXI_ELEM_RUN, update_run, &u);
     f->have = u.terms;
     f->step = step;
 }
@@ -167,5 +181,9 @@ void prxi_forecast_apply(prxi_stream *s, const prxi_forecast *f, int64_t step, d
     for (int k = 1; k < a.terms; k++)      /* powers over factorials; products of distances to the nodes */
         a.weight[k] = a.weight[k - 1] *
                       (f->kind == PRXI_FORECAST_TAYLOR ? (double)(step - f->step) / k : at - f->at[k - 1]);
-    prxi_parallel_for(s, (f->n + PRXI_ELEM_RUN - 1) / PRXI_ELEM_RUN, apply_run, &a);
+    const prxi_forecast_apply_args x = { f->n, t, f->elem, a.terms, add, f->d, y, a.weight };
+    if (s->device)
+        s->device->cache->apply(s, &x);
+    else
+        prxi_parallel_for(s, (f->n + PRXI_ELEM_RUN - 1) / PRXI_ELEM_RUN, apply_run, &a);
 }

@@ -137,7 +137,8 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
         return prxi_fail(c, PRX_EINVAL, "steps: %d; at most %d with this cache", env->steps, MAX_STEPS);
     if (*m->calibrate && *m->ratios_path)
         return prxi_fail(c, PRX_EINVAL, "cache.calibrate and cache.mag_ratios exclude each other");
-    int err = *m->calibrate ? PRX_OK : prxi_calibration_read(c, env, "magcache", m->ratios_path, take_numbers, m);
+    int err = *m->calibrate ? prxi_cache_needs_host(c, env, "magcache: calibrate")
+                            : prxi_calibration_read(c, env, "magcache", m->ratios_path, take_numbers, m);
     if (err < 0 || (err = open_buffers(m, c, &out->bytes)) < 0)
         return err;
     out->computed_steps = env->steps;

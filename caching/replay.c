@@ -2,7 +2,7 @@
  * the guided velocity, for which nothing of the network runs. */
 #include "replay.h"
 
-#include <string.h>
+#include "engine/core/device.h"
 
 int prxi_replay_open(prxi_ctx *c, prxi_replay *r, const prxi_cache_env *env, size_t *bytes)
 {
@@ -14,11 +14,11 @@ int prxi_replay_open(prxi_ctx *c, prxi_replay *r, const prxi_cache_env *env, siz
     r->expert = -1;
     *bytes = (size_t)count * (prxi_forecast_bytes((prxi_forecast_kind)r->calibrator, (int)r->order, t, n) + hold);
     for (int i = 0; i < count; i++) {
-        const int err = prxi_forecast_open(c, &r->value[i], (prxi_forecast_kind)r->calibrator, (int)r->order, t, n);
+        const int err = prxi_forecast_open_on(c, &r->value[i], (prxi_forecast_kind)r->calibrator, (int)r->order, t, n, env->device);
         if (err < 0)
             return err;
         r->value[i].gap_cap = (int)r->gap_cap;
-        if (hold && !(r->hold[i] = prxi_alloc(c->mem, PRXI_MEM_CACHE, hold)))
+        if (hold && !(r->hold[i] = prxi_device_alloc(c, env->device, PRXI_MEM_CACHE, hold)))
             return prxi_fail_nomem(c, "cache buffers", hold);
     }
     return PRX_OK;
@@ -36,7 +36,7 @@ void prxi_replay_close(void *priv, prxi_ctx *c)
     prxi_replay *r = priv;
     for (int i = 0; i < PRXI_BRANCHES; i++) {
         prxi_forecast_close(c, &r->value[i]);
-        prxi_free(c->mem, r->hold[i]);
+        prxi_device_free(c, r->env.device, r->hold[i]);
         r->hold[i] = NULL;
     }
 }
@@ -83,7 +83,7 @@ int prxi_replay_at_block(void *priv, prxi_stream *s, const prxi_cache_call *call
         return r->env.blocks;
     }
     if (block == 0)
-        memcpy(r->hold[b], x, (size_t)(r->env.tokens * r->env.dim) * prxi_dtype_size(r->env.dtype));
+        prxi_stream_copy(s, r->hold[b], x, (size_t)(r->env.tokens * r->env.dim) * prxi_dtype_size(r->env.dtype));
     else
         prxi_forecast_update(s, &r->value[b], step, call->step->sigma, r->env.dtype, x, r->hold[b]);
     return block;

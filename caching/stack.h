@@ -9,6 +9,7 @@ typedef struct prxi_stack {
     prxi_dtype elem;
     int blocks;
     int64_t n;
+    struct prxi_device *device;
     void *residual[PRXI_BRANCHES];
 } prxi_stack;
 

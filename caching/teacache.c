@@ -3,6 +3,7 @@
 #include "calibration.h"
 #include "curve.h"
 #include "drift.h"
+#include "engine/core/device.h"
 #include "registry.h"
 #include "stack.h"
 
@@ -23,6 +24,7 @@ typedef struct teacache {
     double threshold;
     int ret, compat;
     char coefficients[PRXI_OPT_STRING_MAX], calibrate[PRXI_OPT_STRING_MAX];
+    float *now[KINDS];           /* copies of the embeddings when they lie on a device */
     prxi_cache_env env;
     prxi_curve curve;
     prxi_stack stack;
@@ -111,6 +113,8 @@ static int open_buffers(teacache *t, prxi_ctx *c, size_t *bytes)
     for (int i = 0; i < t->env.branches && err == PRX_OK; i++)
         for (int k = 0; k < KINDS; k++)
             bad |= !(t->b[i].prev[k] = prxi_calloc(c->mem, PRXI_MEM_CACHE, (size_t)width(t, k), sizeof(float)));
+    for (int k = 0; k < KINDS && t->env.device && err == PRX_OK; k++)
+        bad |= !(t->now[k] = prxi_calloc(c->mem, PRXI_MEM_CACHE, (size_t)width(t, k), sizeof(float)));
     if (*t->calibrate && err == PRX_OK) {
         *bytes += (size_t)t->env.branches * out + (size_t)t->env.tokens * 2 * sizeof(double);
         for (int i = 0; i < t->env.branches; i++)
@@ -130,7 +134,7 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
     t->expert = -1;
     if (*t->calibrate && *t->coefficients)
         return prxi_fail(c, PRX_EINVAL, "cache.calibrate and cache.coefficients exclude each other");
-    const int err = *t->calibrate ? PRX_OK : find_curve(t, c);
+    const int err = *t->calibrate ? prxi_cache_needs_host(c, env, "teacache: calibrate") : find_curve(t, c);
     if (err < 0)
         return err;
     out->computed_steps = *t->calibrate ? env->steps : -1;
@@ -146,6 +150,8 @@ static void close(void *priv, prxi_ctx *c)
             prxi_free(c->mem, t->b[i].prev[k]);
         prxi_free(c->mem, t->b[i].out);
     }
+    for (int k = 0; k < KINDS; k++)
+        prxi_free(c->mem, t->now[k]);
     prxi_free(c->mem, t->scratch);
     prxi_free(c->mem, t->x[0]);
     prxi_stack_close(c, &t->stack);
@@ -180,10 +186,19 @@ static int forced(const teacache *t, const branch_state *b, const prxi_step *ste
     return !b->computed || step->expert_index < (t->ret ? RET_STEPS : 1) || (!t->ret && step->index == step->steps - 1);
 }
 
-static void decide(teacache *t, branch_state *b, const prxi_cache_call *call)
+/* An embedding where it can be read. */
+static const float *here(teacache *t, prxi_stream *s, const float *p, int kind)
+{
+    if (!s->device)
+        return p;
+    prxi_stream_get(s, t->now[kind], p, (size_t)width(t, kind) * sizeof(float));
+    return t->now[kind];
+}
+
+static void decide(teacache *t, prxi_stream *s, branch_state *b, const prxi_cache_call *call)
 {
     prxi_cache_report *r = call->report;
-    const float *const now[KINDS] = { call->temb, call->tproj };
+    const float *const now[KINDS] = { here(t, s, call->temb, 0), here(t, s, call->tproj, 1) };
     for (int k = 0; k < KINDS; k++) {
         b->moved[k] = embedding_moved(b->prev[k], now[k], width(t, k));
         if (!b->computed)
@@ -221,7 +236,7 @@ static int at_block(void *priv, prxi_stream *s, const prxi_cache_call *call, int
     teacache *t = priv;
     branch_state *b = &t->b[call->branch];
     if (block == 0)
-        decide(t, b, call);
+        decide(t, s, b, call);
     else if (block == t->env.blocks && *t->calibrate)
         note_point(t, s, b, x);
     return prxi_stack_pass(s, &t->stack, call, block, x);

@@ -93,15 +93,14 @@ PRX_API int prx_engine_open(prx_engine **out, const prx_engine_params *params)
     prxi_kernels_init(&e->kernels, isa);
     if (e->cuda) {
         prxi_cuda_kernels(&e->device_kernels, e->cuda);
-        prxi_logf(&e->ctx, PRX_LOG_INFO, "device cuda (%s): the transformer; text encoder and decoder run on the CPU",
-                  e->cuda->info.name);
+        prxi_logf(&e->ctx, PRX_LOG_INFO, "device cuda (%s): text encoder, transformer, decoder", e->cuda->info.name);
     }
     prxi_logf(&e->ctx, PRX_LOG_INFO, "cpu, isa %s, dtype %s, %d thread%s", prxi_cpu_name(isa),
               prxi_dtype_name(e->dtype), e->threads, e->threads == 1 ? "" : "s");
     return PRX_OK;
 }
 
-const prxi_kernels *prxi_engine_dit_kernels(const prx_engine *e)
+const prxi_kernels *prxi_engine_model_kernels(const prx_engine *e)
 {
     return e->cuda ? &e->device_kernels : &e->kernels;
 }

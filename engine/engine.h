@@ -16,8 +16,8 @@ struct prx_engine {
     prxi_mem mem;
     prxi_log log;
     prxi_ctx ctx;
-    prxi_kernels kernels;                   /* of the CPU: text encoder, decoder, tools, and the transformer without a device */
-    prxi_cuda *cuda;                        /* --device cuda: it runs the transformer */
+    prxi_kernels kernels;                   /* of the CPU: tools, and everything without a device */
+    prxi_cuda *cuda;                        /* --device cuda: it runs text encoder, transformer, schedulers and decoder */
     prxi_kernels device_kernels;            /* then: its tables */
     prxi_dtype dtype;
     int threads;
@@ -82,8 +82,8 @@ int prxi_model_embed(prxi_ctx *c, prxi_stream *s, prx_model *m, int max_text, pr
 int prxi_model_keep_prompts(prxi_ctx *c, prx_model *m, int n);
 /* Bytes on disk of a component's weights (0 when absent). */
 size_t prxi_model_component_bytes(const prx_model *m, const char *component);
-/* Tables of the transformer: the device's, or the CPU's. */
-const prxi_kernels *prxi_engine_dit_kernels(const prx_engine *e);
+/* Tables of the parts of a model: the device's, or the CPU's. */
+const prxi_kernels *prxi_engine_model_kernels(const prx_engine *e);
 /* PRX_OK on the CPU; PRX_ENOTSUP with `what` where only the CPU does it. */
 int prxi_engine_cpu_only(prx_engine *e, prxi_ctx *c, const char *what);
 /* Takes a job's ctx and starts from the engine's. */

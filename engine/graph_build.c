@@ -215,15 +215,15 @@ static int advance(build *b, int counts)
 
 static void keep(const build *b, unsigned char *to)
 {
-    const prx_job *j = b->g.job;
+    prx_job *j = b->g.job;
     prxi_sched_save(j->sched, to);
-    memcpy(to + b->sched_bytes, j->latents, j->latent_elems * sizeof(float));
+    memcpy(to + b->sched_bytes, prxi_run_latents(j), j->latent_elems * sizeof(float));
 }
 
 static int go_to(build *b, const unsigned char *from, int step)
 {
     prx_job *j = b->g.job;
-    memcpy(j->latents, from + b->sched_bytes, j->latent_elems * sizeof(float));
+    prxi_run_set_latents(j, (const float *)(const void *)(from + b->sched_bytes));
     j->step = step;
     return prxi_sched_restore(&j->ctx, j->sched, from, b->sched_bytes);
 }
@@ -262,7 +262,7 @@ static int run_reference(build *b, int sample)
         keep(b, b->path + (size_t)i * b->state_bytes);
         err = advance(b, 1);
     }
-    memcpy(b->x0, j->latents, j->latent_elems * sizeof(float));
+    memcpy(b->x0, prxi_run_latents(j), j->latent_elems * sizeof(float));
     return err;
 }
 
@@ -295,9 +295,10 @@ static int finish_run(build *b, int i, int to, double *weight)
     int err = go_to(b, b->walk + (size_t)(to - i - 1) * b->state_bytes, to);
     while (j->step < b->g.steps && err == PRX_OK)
         err = advance(b, 1);
+    const float *x = prxi_run_latents(j);
     double sum = 0;
     for (size_t k = 0; k < j->latent_elems; k++)
-        sum += fabs((double)j->latents[k] - b->x0[k]);
+        sum += fabs((double)x[k] - b->x0[k]);
     *weight = sum / (double)j->latent_elems;
     return err;
 }

@@ -17,7 +17,7 @@ PRX_API int prx_job_open(prx_job **out, prx_model *m)
     j->expert = -1;
     prxi_ctx_init(&j->ctx, m->engine);
     prxi_stream_init(&j->stream, &j->ctx, m->engine->threads);
-    j->stream.device = prxi_engine_dit_kernels(m->engine)->device;
+    j->stream.device = prxi_engine_model_kernels(m->engine)->device;
     atomic_init(&j->cancel, 0);
     j->stream.cancel = &j->cancel;
     const int err = prxi_settings_open(j);
@@ -183,7 +183,7 @@ PRX_API int prx_job_run(prx_job *j)
 PRX_API int prx_job_get_latents(prx_job *j, const float **data, int64_t shape[4])
 {
     prxi_clear(&j->ctx);
-    *data = j->latents;
+    *data = j->latents ? prxi_run_latents(j) : NULL;
     if (!j->latents)
         return prxi_fail(&j->ctx, PRX_ESTATE, "latents: the job has not begun");
     shape[0] = j->channels, shape[1] = j->clip.frames, shape[2] = j->clip.height, shape[3] = j->clip.width;

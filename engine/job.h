@@ -93,21 +93,29 @@ struct prx_job {
     int expert;                            /* whose weights are held; -1 none */
     const prxi_dit *dit;
     prxi_dit_run *dit_run;
-    float *latents, *v[PRXI_BRANCHES];
+    float *latents, *v[PRXI_BRANCHES];     /* where the network runs */
+    float *host_latents;                   /* a copy, when that is a device */
     prxi_step_stat *stats;                 /* [steps] */
     double *density;                       /* [steps][branches][layers] */
     prxi_attn_probe *probes;               /* the same; NaN where nothing was measured */
     const prxi_vae *vae;
     prxi_decoder *decoder;
     int latent_frame, frame;
+    prxi_device *rgb_device;               /* where rgb is, and rgb8_device beside it; NULL: here */
     float *rgb;
-    uint8_t *rgb8;
+    uint8_t *rgb8, *rgb8_device;
     prxi_writer *writer;
     prxi_dump *dump;
     int tapped;                            /* q, k, v of the wanted layer are in the dump */
 };
 
 double prxi_now(void);                     /* seconds, monotonic */
+
+/* The tables that this job's network, scheduler and decoder run with. */
+static inline const prxi_kernels *prxi_job_kernels(const prx_job *j)
+{
+    return prxi_engine_model_kernels(j->engine);
+}
 
 /* settings.c */
 int  prxi_settings_open(prx_job *j);
@@ -135,6 +143,9 @@ int  prxi_run_finish(prx_job *j);
 /* Parts of them, for the measurement of a graph: latents and stats allocated, the seed's noise, the network let go. */
 int  prxi_run_alloc(prx_job *j);
 void prxi_run_noise(prx_job *j);
+/* The latents as they are now: where the network runs on the host the very array, else a copy that lasts until the next call. */
+const float *prxi_run_latents(prx_job *j);
+void prxi_run_set_latents(prx_job *j, const float *x);
 void prxi_run_drop_network(prx_job *j, int keep);
 void prxi_run_close(prx_job *j);
 

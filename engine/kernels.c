@@ -12,6 +12,9 @@ void prxi_kernels_init(prxi_kernels *k, uint32_t isa)
     prxi_attn_init_ref(&k->attn);
     prxi_conv_init_ref(&k->conv);
     prxi_outer_init_ref(&k->outer);
+    prxi_frame_init_ref(&k->frame);
+    prxi_plain_attn_init(&k->plain);
+    prxi_latent_init_ref(&k->latent);
     prxi_norm_init_x86(&k->norm, isa);
     prxi_act_init_x86(&k->act, isa);
     prxi_attn_init_x86(&k->attn, isa);

@@ -5,9 +5,12 @@
 #include "attention/attention.h"
 #include "engine/ops/act.h"
 #include "engine/ops/conv.h"
+#include "engine/ops/frame.h"
 #include "engine/ops/gemm.h"
+#include "engine/ops/latent.h"
 #include "engine/ops/norm.h"
 #include "engine/ops/outer.h"
+#include "engine/ops/plain_attn.h"
 
 typedef struct prxi_kernels {
     uint32_t isa;
@@ -17,6 +20,9 @@ typedef struct prxi_kernels {
     prxi_attn_ops attn;
     prxi_conv_ops conv;
     prxi_outer_ops outer;
+    prxi_frame_ops frame;
+    prxi_plain_attn_ops plain;
+    prxi_latent_ops latent;
 } prxi_kernels;
 
 /* Reference in every slot, then the ISA files overwrite what the mask allows. */

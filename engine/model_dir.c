@@ -249,7 +249,7 @@ int prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, const prxi_dit
         return err;
     pthread_mutex_lock(&m->lock);
     if (!m->dit[expert])
-        err = prxi_dit_open(c, &m->dit[expert], path, m->transformer_file, prxi_engine_dit_kernels(m->engine),
+        err = prxi_dit_open(c, &m->dit[expert], path, m->transformer_file, prxi_engine_model_kernels(m->engine),
                            m->engine->dtype);
     if (err == PRX_OK) {
         m->dit_users[expert]++;
@@ -273,7 +273,7 @@ int prxi_model_acquire_vae(prxi_ctx *c, prx_model *m, const prxi_vae **out)
     *out = NULL;
     pthread_mutex_lock(&m->lock);
     if (!m->vae)
-        err = prxi_vae_open(c, &m->vae, m->dir, &m->engine->kernels, m->engine->dtype);
+        err = prxi_vae_open(c, &m->vae, m->dir, prxi_engine_model_kernels(m->engine), m->engine->dtype);
     if (err == PRX_OK) {
         m->vae_users++;
         *out = m->vae;
@@ -341,7 +341,7 @@ static int open_text(prxi_ctx *c, prx_model *m, text_parts *t)
     if (err == PRX_OK)
         err = join(c, m, "text_encoder", path);
     if (err == PRX_OK)
-        err = prxi_text_open(c, &t->text, path, &m->engine->kernels, m->engine->dtype);
+        err = prxi_text_open(c, &t->text, path, prxi_engine_model_kernels(m->engine), m->engine->dtype);
     if (err == PRX_OK && prxi_text_dim(t->text) != m->dit_cfg[0].text_dim)
         err = prxi_fail(c, PRX_EFORMAT, "%s: text encoder of width %d, transformer expects text_dim %lld", m->dir,
                         prxi_text_dim(t->text), (long long)m->dit_cfg[0].text_dim);

@@ -115,7 +115,8 @@ static int plan_schedule(prx_job *j)
                          j->scheduler->name);
     if (j->set.solver_order)
         j->sched_cfg.order = (int)j->set.solver_order;
-    const int err = prxi_sched_open(&j->ctx, &j->sched, j->scheduler, &j->sched_cfg, (int)j->set.steps, j->latent_elems);
+    const int err = prxi_sched_open_on(&j->ctx, &j->sched, j->scheduler, &j->sched_cfg, (int)j->set.steps, j->latent_elems,
+                                       &j->stream, &prxi_job_kernels(j)->latent);
     return err < 0 ? err : plan_experts(j);
 }
 
@@ -138,7 +139,7 @@ static int plan_attention(prx_job *j)
         .layers = d->layers, .heads = d->heads, .head_dim = d->head_dim, .branches = j->branches,
         .steps = (int)j->set.steps, .frames = gt, .grid_h = gh, .grid_w = gw, .tokens = (int64_t)gt * gh * gw,
         .family = "wan", .dtype = j->engine->dtype, .isa = j->engine->kernels.isa, .n_threads = j->engine->threads,
-        .seed = (uint64_t)j->set.seed, .timesteps = prxi_sched_timesteps(j->sched), .ops = &j->engine->kernels.attn,
+        .seed = (uint64_t)j->set.seed, .timesteps = prxi_sched_timesteps(j->sched), .ops = &prxi_job_kernels(j)->attn,
         .device = j->stream.device ? j->stream.device->name : NULL,
     };
     j->attn = prxi_attn_policy_find(j->set.attention);
@@ -155,7 +156,8 @@ void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env)
         .tokens = (int64_t)(j->clip.frames / d->patch[0]) * (j->clip.height / d->patch[1]) * (j->clip.width / d->patch[2]),
         .dim = (int64_t)d->heads * d->head_dim, .latent_elems = (int64_t)j->latent_elems, .dtype = j->engine->dtype,
         .n_threads = j->engine->threads, .experts = j->model->experts, .sigmas = prxi_sched_sigmas(j->sched),
-        .step_expert = j->step_expert, .act = &j->engine->kernels.act, .model = j->model->name, .model_dir = j->model->dir,
+        .device = j->stream.device, .step_expert = j->step_expert, .act = &prxi_job_kernels(j)->act,
+        .model = j->model->name, .model_dir = j->model->dir,
         .published = j->model->known.root ? cJSON_GetObjectItemCaseSensitive(j->model->known.root, "published") : NULL,
     };
 }
@@ -192,8 +194,6 @@ static int plan_cache(prx_job *j)
     j->cache = prxi_cache_policy_find(j->set.cache);
     int err = open_policy(j, "cache", j->cache->options, j->cache->priv_size, &j->cache_priv);
     j->cache_plan = (prxi_cache_plan) { .computed_steps = -1 };
-    if (err == PRX_OK && j->cache->at_block)        /* it reads hidden states, which are out of the host's reach there */
-        err = prxi_engine_cpu_only(j->engine, &j->ctx, j->cache->name);
     if (err < 0 || (err = j->cache->plan(j->cache_priv, &j->ctx, &env, &j->cache_plan)) < 0 || (err = plan_kinds(j)) < 0 ||
         !j->text[PRXI_TEXT_TRACE])
         return err;
@@ -239,24 +239,23 @@ static double gib(size_t bytes)
     return (double)bytes / 0x1p30;
 }
 
-/* The transformer's part is the device's; the text encoder and the decoder are the host's. */
+/* Text encoder, transformer and decoder are on the device one after the other. */
 static int plan_device_memory(prx_job *j)
 {
-    const size_t dit = dit_weight_bytes(j), denoise = denoise_bytes(j), need = prxi_add(dit, denoise);
-    const size_t text = prxi_model_component_bytes(j->model, "text_encoder"), have = prxi_memory_available();
+    const size_t dit = dit_weight_bytes(j), denoise = denoise_bytes(j);
+    const size_t text = prxi_model_component_bytes(j->model, "text_encoder"), need = max_size(text, prxi_add(dit, denoise));
     prxi_cu_info info;
     const int err = j->engine->cuda->module->probe(&info);
     j->plan_bytes = need;
     if (err < 0)
         return prxi_fail(&j->ctx, err, "device cuda: %s", info.why);
-    if (need > info.memory_free && !j->model->dit[0])
-        return prxi_fail(&j->ctx, PRX_ENOMEM,
-                         "device memory: %.1f GiB needed (transformer %.1f, activations %.1f), %.1f of %.1f GiB free on %s; "
-                         "a smaller size, fewer frames or --device cpu need less of it",
-                         gib(need), gib(dit), gib(denoise), gib(info.memory_free), gib(info.memory), info.name);
-    if (text > have)
-        return prxi_fail(&j->ctx, PRX_ENOMEM, "memory: %.1f GiB needed for the text encoder, %.1f GiB free", gib(text), gib(have));
-    return PRX_OK;
+    /* Weights that an earlier job left behind are in the free figure already. */
+    if (need <= info.memory_free || j->model->dit[0])
+        return PRX_OK;
+    return prxi_fail(&j->ctx, PRX_ENOMEM,
+                     "device memory: %.1f GiB needed (transformer %.1f, activations %.1f, text encoder %.1f before it), %.1f of %.1f GiB "
+                     "free on %s; a smaller size, fewer frames or --device cpu need less of it",
+                     gib(need), gib(dit), gib(denoise), gib(text), gib(info.memory_free), gib(info.memory), info.name);
 }
 
 static int plan_memory(prx_job *j)

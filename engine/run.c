@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/core/device.h"
 #include "engine/core/rng.h"
 #include "job.h"
 #include "tap.h"
@@ -82,15 +83,18 @@ static int dump_latents(prx_job *j, int index)
     if (!j->dump)
         return PRX_OK;
     snprintf(name, sizeof name, "latents.%03d", index);
-    return prxi_dump_write(&j->ctx, j->dump, name, 0, j->latents, j->latent_elems * sizeof(float));
+    return prxi_dump_write(&j->ctx, j->dump, name, 0, prxi_run_latents(j), j->latent_elems * sizeof(float));
 }
 
 int prxi_run_alloc(prx_job *j)
 {
     const size_t bytes = j->latent_elems * sizeof(float), steps = (size_t)j->set.steps;
-    j->latents = prxi_alloc(j->ctx.mem, PRXI_MEM_ACTIVATIONS, bytes);
+    prxi_device *device = j->stream.device;
+    j->latents = prxi_device_alloc(&j->ctx, device, PRXI_MEM_ACTIVATIONS, bytes);
     for (int b = 0; b < j->branches; b++)
-        j->v[b] = prxi_alloc(j->ctx.mem, PRXI_MEM_ACTIVATIONS, bytes);
+        j->v[b] = prxi_device_alloc(&j->ctx, device, PRXI_MEM_ACTIVATIONS, bytes);
+    if (device && !(j->host_latents = prxi_alloc(j->ctx.mem, PRXI_MEM_ACTIVATIONS, bytes)))
+        return prxi_fail_nomem(&j->ctx, "latents", bytes);
     j->stats = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, steps, sizeof *j->stats);
     j->density = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, steps * (size_t)j->branches,
                              (size_t)j->model->dit_cfg[0].layers * sizeof *j->density);
@@ -105,11 +109,28 @@ int prxi_run_alloc(prx_job *j)
     return PRX_OK;
 }
 
+const float *prxi_run_latents(prx_job *j)
+{
+    if (!j->host_latents)
+        return j->latents;
+    prxi_stream_get(&j->stream, j->host_latents, j->latents, j->latent_elems * sizeof(float));
+    return j->host_latents;
+}
+
+void prxi_run_set_latents(prx_job *j, const float *x)
+{
+    prxi_stream_put(&j->stream, j->latents, x, j->latent_elems * sizeof(float));
+}
+
+/* The generator is the host's: its numbers are those of torch. */
 void prxi_run_noise(prx_job *j)
 {
+    float *x = j->host_latents ? j->host_latents : j->latents;
     prxi_rng rng;
     prxi_rng_seed(&rng, (uint64_t)j->set.seed);
-    prxi_rng_normal(&rng, j->latents, j->latent_elems);
+    prxi_rng_normal(&rng, x, j->latent_elems);
+    if (x != j->latents)
+        prxi_run_set_latents(j, x);
 }
 
 static int start_latents(prx_job *j)
@@ -117,7 +138,7 @@ static int start_latents(prx_job *j)
     if (j->text[PRXI_TEXT_RESUME])
         return prxi_state_load(j);
     if (j->user_latents)
-        memcpy(j->latents, j->user_latents, j->latent_elems * sizeof(float));
+        prxi_run_set_latents(j, j->user_latents);
     else if (j->text[PRXI_TEXT_LATENTS])
         return prxi_latents_load(j);
     else
@@ -179,22 +200,16 @@ static int use_expert(prx_job *j, int expert)
     return err;
 }
 
-/* v[0] = uncond + guidance (cond - uncond), in f32. */
-static void guide(const prx_job *j, float guidance)
+/* The values after a step, and whether the network was the cause. */
+static int check_finite(prx_job *j)
 {
-    float *cond = j->v[0];
-    const float *uncond = j->v[1];
-    for (size_t i = 0; j->branches == 2 && i < j->latent_elems; i++)
-        cond[i] = uncond[i] + guidance * (cond[i] - uncond[i]);
-}
-
-static int check_finite(prx_job *j, const float *x, const char *what)
-{
-    for (size_t i = 0; i < j->latent_elems; i++)
-        if (!isfinite(x[i]))
-            return prxi_fail(&j->ctx, PRX_ENUMERIC, "step %d: %s is not finite (value %zu); try --dtype f32", j->step + 1,
-                             what, i);
-    return PRX_OK;
+    const prxi_latent_ops *ops = &prxi_job_kernels(j)->latent;
+    const int64_t n = (int64_t)j->latent_elems, bad = ops->bad(&j->stream, n, j->latents);
+    if (bad < 0)
+        return prxi_stream_error(&j->stream);
+    const int64_t first = ops->bad(&j->stream, n, j->v[0]);
+    return prxi_fail(&j->ctx, PRX_ENUMERIC, "step %d: %s is not finite (value %lld); try --dtype f32", j->step,
+                     first < 0 ? "the latents" : "the network's output", (long long)(first < 0 ? bad : first));
 }
 
 static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
@@ -211,9 +226,8 @@ static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
     if (j->cache->at_output)
         j->cache->at_output(j->cache_priv, &j->stream, st, j->v);
     const double g = st->expert && j->set.guidance_2 >= 0 ? j->set.guidance_2 : j->set.guidance;
-    guide(j, (float)g);
-    if ((err = check_finite(j, j->v[0], "the network's output")) < 0)
-        return err;
+    if (j->branches == 2)
+        prxi_job_kernels(j)->latent.guide(&j->stream, (int64_t)j->latent_elems, j->v[0], j->v[1], (float)g);
     if (j->cache->end_step)
         j->cache->end_step(j->cache_priv, &j->stream, st, j->v[0]);
     return prxi_stream_error(&j->stream);
@@ -242,10 +256,11 @@ int prxi_run_denoise(prx_job *j)
     if (err < 0)
         return err;
     prxi_sched_step(j->sched, i, j->v[0], j->latents);
+    j->step++;
+    err = check_finite(j);              /* waits for a device: the only wait of a step whose cache decides nothing */
     stat->seconds = prxi_now() - t;
     j->phases.denoise += stat->seconds;
-    j->step++;
-    if ((err = check_finite(j, j->latents, "the latents")) < 0 || (err = dump_latents(j, j->step)) < 0)
+    if (err < 0 || (err = dump_latents(j, j->step)) < 0)
         return err;
     const int last = j->step == (int)j->set.steps;
     if (j->text[PRXI_TEXT_SAVE_STATE] && (last || (j->step - j->first_step) % j->set.save_every == 0))
@@ -255,17 +270,28 @@ int prxi_run_denoise(prx_job *j)
 
 /* ---- decode ---- */
 
+/* Room for the frames of a latent, where the decoder puts them, and for one as bytes. */
+static int open_frames(prx_job *j)
+{
+    const size_t pixels = (size_t)j->set.width * (size_t)j->set.height * 3;
+    const size_t n = pixels * (size_t)j->model->vae_info.scale_temporal;
+    j->rgb_device = prxi_decoder_device(j->vae, &j->clip);
+    j->rgb = prxi_device_alloc(&j->ctx, j->rgb_device, PRXI_MEM_FRAMES, n * sizeof(float));
+    j->rgb8 = prxi_alloc(j->ctx.mem, PRXI_MEM_FRAMES, pixels);
+    if (j->rgb_device)
+        j->rgb8_device = prxi_device_alloc(&j->ctx, j->rgb_device, PRXI_MEM_FRAMES, pixels);
+    if (!j->rgb || !j->rgb8 || (j->rgb_device && !j->rgb8_device))
+        return prxi_fail_nomem(&j->ctx, "frames", n * sizeof(float));
+    return PRX_OK;
+}
+
 static int start_decode(prx_job *j)
 {
     const double t = prxi_now();
-    const size_t pixels = (size_t)j->set.width * (size_t)j->set.height * 3;
-    const size_t n = pixels * (size_t)j->model->vae_info.scale_temporal;
     prxi_run_drop_network(j, j->set.keep_weights && j->model->experts == 1);
-    j->rgb = prxi_alloc(j->ctx.mem, PRXI_MEM_FRAMES, n * sizeof(float));
-    j->rgb8 = prxi_alloc(j->ctx.mem, PRXI_MEM_FRAMES, pixels);
-    if (!j->rgb || !j->rgb8)
-        return prxi_fail_nomem(&j->ctx, "frames", n * sizeof(float));
     int err = prxi_model_acquire_vae(&j->ctx, j->model, &j->vae);
+    if (err == PRX_OK)
+        err = open_frames(j);
     if (err == PRX_OK)
         err = prxi_decoder_open(&j->ctx, &j->decoder, j->vae, &j->clip);
     j->phases.load += prxi_now() - t;
@@ -277,8 +303,11 @@ static int emit_frame(prx_job *j, const float *rgb)
     const size_t pixels = (size_t)j->set.width * (size_t)j->set.height * 3;
     const double t = prxi_now();
     int err = PRX_OK;
-    prxi_rgb_to_u8(rgb, pixels, j->rgb8);
-    if (j->writer)
+    if (j->rgb_device)
+        prxi_job_kernels(j)->latent.bytes(&j->stream, (int64_t)pixels, rgb, j->rgb8_device, j->rgb8);
+    else
+        prxi_rgb_to_u8(rgb, pixels, j->rgb8);
+    if ((err = prxi_stream_error(&j->stream)) == PRX_OK && j->writer)
         err = prxi_writer_frame(&j->ctx, j->writer, j->rgb8);
     if (err == PRX_OK && j->dump)
         err = prxi_dump_write(&j->ctx, j->dump, "frames", (size_t)j->frame * pixels, j->rgb8, pixels);
@@ -336,12 +365,14 @@ void prxi_run_close(prx_job *j)
     prxi_run_drop_network(j, j->set.keep_weights && j->model->experts == 1);
     for (int b = 0; b < PRXI_BRANCHES; b++) {
         prxi_free(j->ctx.mem, j->prompts[b].out);
-        prxi_free(j->ctx.mem, j->v[b]);
+        prxi_device_free(&j->ctx, j->stream.device, j->v[b]);
     }
-    prxi_free(j->ctx.mem, j->latents);
+    prxi_device_free(&j->ctx, j->stream.device, j->latents);
+    prxi_free(j->ctx.mem, j->host_latents);
     prxi_free(j->ctx.mem, j->stats);
     prxi_free(j->ctx.mem, j->density);
     prxi_free(j->ctx.mem, j->probes);
-    prxi_free(j->ctx.mem, j->rgb);
+    prxi_device_free(&j->ctx, j->rgb_device, j->rgb);
+    prxi_device_free(&j->ctx, j->rgb_device, j->rgb8_device);
     prxi_free(j->ctx.mem, j->rgb8);
 }

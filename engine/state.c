@@ -25,7 +25,8 @@ int prxi_state_save(prx_job *j)
     if (err == PRX_OK) {
         prxi_sched_save(j->sched, state);
         const prxi_tensor_out list[] = {
-            { "latents", PRXI_F32, 5, { 1, j->channels, j->clip.frames, j->clip.height, j->clip.width }, j->latents },
+            { "latents", PRXI_F32, 5, { 1, j->channels, j->clip.frames, j->clip.height, j->clip.width },
+              prxi_run_latents(j) },
             { "scheduler", PRXI_U8, 1, { (int64_t)n }, state },
             { "settings", PRXI_U8, 1, { (int64_t)strlen(text) }, text },
         };
@@ -49,7 +50,7 @@ static int take_latents(prx_job *j, prxi_tensors *t, const char *path)
                          path, j->channels, j->clip.frames, j->clip.height, j->clip.width);
     const int err = prxi_tensor_check_finite(&j->ctx, x);
     if (err == PRX_OK)
-        memcpy(j->latents, x->data, x->bytes);
+        prxi_run_set_latents(j, x->data);
     return err;
 }
 

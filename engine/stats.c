@@ -256,9 +256,9 @@ cJSON *prxi_stats_json(const prx_job *j)
     cJSON_AddStringToObject(device, "kind", j->engine->cuda ? "cuda" : "cpu");
     if (j->engine->cuda) {
         cJSON_AddStringToObject(device, "name", j->engine->cuda->info.name);
-        cJSON_AddStringToObject(device, "text_encoder", "cpu");
+        cJSON_AddStringToObject(device, "text_encoder", "cuda");
         cJSON_AddStringToObject(device, "transformer", "cuda");
-        cJSON_AddStringToObject(device, "decoder", "cpu");
+        cJSON_AddStringToObject(device, "decoder", "cuda");
     }
     cJSON_AddStringToObject(device, "isa", prxi_cpu_name(j->engine->kernels.isa));
     cJSON_AddStringToObject(device, "dtype", prxi_dtype_name(j->engine->dtype));

@@ -6,7 +6,6 @@
 
 static void dpmpp_step(prxi_sched *st, int i, const float *v, float *x)
 {
-    float *restrict before = st->state[0];
     const float *s = st->sigmas;
     const float sigma = s[i], keep = s[i + 1] / s[i];
     const double h = prxi_sched_lambda(s[i + 1]) - prxi_sched_lambda(s[i]);
@@ -15,11 +14,9 @@ static void dpmpp_step(prxi_sched *st, int i, const float *v, float *x)
     st->order = st->cfg.order > 1 && st->done > 0 && i < st->steps - 1 ? 2 : 1;
     if (st->order == 2)
         d = (float)(0.5 * h / (prxi_sched_lambda(s[i]) - prxi_sched_lambda(s[i - 1])));
-    for (size_t k = 0; k < st->n; k++) {
-        const float m = x[k] - sigma * v[k];
-        x[k] = keep * x[k] - a * m - a * (d * (m - before[k]));
-        before[k] = m;
-    }
+    const prxi_latent_step u = { .kind = PRXI_LATENT_DPMPP, .n = (int64_t)st->n, .sigma = sigma, .p_keep = keep, .p_e = a, .p_d = d, .v = v,
+                                 .x = x, .m1 = st->state[0] };
+    st->ops.step(st->s, &u);
 }
 
 const prxi_scheduler prxi_sched_dpmpp = {

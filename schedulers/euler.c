@@ -3,9 +3,8 @@
 
 static void euler_step(prxi_sched *st, int i, const float *v, float *x)
 {
-    const float dt = st->sigmas[i + 1] - st->sigmas[i];
-    for (size_t k = 0; k < st->n; k++)
-        x[k] += dt * v[k];
+    const prxi_latent_step a = { .kind = PRXI_LATENT_EULER, .n = (int64_t)st->n, .dt = st->sigmas[i + 1] - st->sigmas[i], .v = v, .x = x };
+    st->ops.step(st->s, &a);
     st->order = 1;
 }
 

@@ -48,8 +48,8 @@ static int allocate(prxi_ctx *c, prxi_sched *st)
     if (!st->sigmas || !st->timesteps)
         return prxi_fail_nomem(c, "scheduler tables", ((size_t)st->steps + 1) * sizeof(float));
     for (size_t k = 0; k < st->which->state_tensors; k++) {
-        st->state[k] = prxi_calloc(c->mem, PRXI_MEM_ACTIVATIONS, st->n, sizeof(float));
-        if (!st->state[k])
+        st->state[k] = prxi_device_alloc(c, st->s->device, PRXI_MEM_ACTIVATIONS, prxi_mul(st->n, sizeof(float)));
+        if (!st->state[k] || prxi_device_zero(c, st->s->device, st->state[k], st->n * sizeof(float)) < 0)
             return prxi_fail_nomem(c, "scheduler state", prxi_mul(st->n, sizeof(float)));
     }
     return PRX_OK;
@@ -57,6 +57,14 @@ static int allocate(prxi_ctx *c, prxi_sched *st)
 
 int prxi_sched_open(prxi_ctx *c, prxi_sched **out, const prxi_scheduler *which, const prxi_sched_config *cfg,
                     int steps, size_t latent_elems)
+{
+    prxi_latent_ops ops;
+    prxi_latent_init_ref(&ops);
+    return prxi_sched_open_on(c, out, which, cfg, steps, latent_elems, NULL, &ops);
+}
+
+int prxi_sched_open_on(prxi_ctx *c, prxi_sched **out, const prxi_scheduler *which, const prxi_sched_config *cfg, int steps,
+                       size_t latent_elems, prxi_stream *s, const prxi_latent_ops *ops)
 {
     *out = NULL;
     int rc = check(c, which, cfg, steps);
@@ -71,6 +79,9 @@ int prxi_sched_open(prxi_ctx *c, prxi_sched **out, const prxi_scheduler *which, 
     st->cfg = *cfg;
     st->steps = steps;
     st->n = latent_elems;
+    prxi_stream_init(&st->host, c, 1);
+    st->s = s ? s : &st->host;
+    st->ops = *ops;
     rc = allocate(c, st);
     if (rc == PRX_OK)
         rc = which->tables(c, cfg, steps, st->sigmas, st->timesteps);
@@ -87,7 +98,7 @@ void prxi_sched_close(prxi_ctx *c, prxi_sched **st)
     if (!*st)
         return;
     for (int k = 0; k < PRXI_SCHED_MAX_STATE; k++)
-        prxi_free(c->mem, (*st)->state[k]);
+        prxi_device_free(c, (*st)->s->device, (*st)->state[k]);
     prxi_free(c->mem, (*st)->sigmas);
     prxi_free(c->mem, (*st)->timesteps);
     prxi_free(c->mem, *st);
@@ -147,7 +158,7 @@ void prxi_sched_save(const prxi_sched *st, void *out)
     memcpy(p, &h, sizeof h);
     p += sizeof h;
     for (size_t k = 0; k < st->which->state_tensors; k++, p += st->n * sizeof(float))
-        memcpy(p, st->state[k], st->n * sizeof(float));
+        prxi_stream_get(st->s, p, st->state[k], st->n * sizeof(float));
 }
 
 int prxi_sched_restore(prxi_ctx *c, prxi_sched *st, const void *in, size_t n)
@@ -173,8 +184,8 @@ int prxi_sched_restore(prxi_ctx *c, prxi_sched *st, const void *in, size_t n)
                 return prxi_fail(c, PRX_EFORMAT, "scheduler state: holds a value that is not a finite number");
         }
     for (size_t k = 0; k < st->which->state_tensors; k++, p += st->n * sizeof(float))
-        memcpy(st->state[k], p, st->n * sizeof(float));
+        prxi_stream_put(st->s, st->state[k], p, st->n * sizeof(float));
     st->done = h.done;
     st->order = h.order;
-    return PRX_OK;
+    return prxi_stream_error(st->s);
 }

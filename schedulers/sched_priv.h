@@ -4,6 +4,9 @@
 
 #include "scheduler.h"
 
+#include "engine/core/device.h"
+#include "engine/ops/latent.h"
+
 #define PRXI_SCHED_MAX_STATE 4
 
 struct prxi_sched {
@@ -12,6 +15,9 @@ struct prxi_sched {
     int steps;
     size_t n;                                /* floats in the latents */
     float *sigmas, *timesteps;
+    prxi_stream *s;                          /* of the updates; its device has latents and state */
+    prxi_latent_ops ops;
+    prxi_stream host;                        /* where no stream was given */
     float *state[PRXI_SCHED_MAX_STATE];      /* state_tensors of them */
     int done;                                /* steps made in this run: a run may begin at i > 0 */
     int order;                               /* of the last predictor; 0 before the first */

@@ -4,6 +4,7 @@
 
 #include "engine/core/ctx.h"
 #include "engine/core/json.h"
+#include "engine/ops/latent.h"
 
 typedef struct prxi_sched_config {
     double shift;              /* flow_shift / shift */
@@ -22,7 +23,8 @@ typedef struct prxi_scheduler {
     int max_order;                        /* 0: it has one order, and none is chosen */
     /* Fills sigmas[steps + 1] (last 0) and timesteps[steps]. */
     int (*tables)(prxi_ctx *c, const prxi_sched_config *cfg, int steps, float *sigmas, float *timesteps);
-    /* x (f32 [n]) becomes the sample of the next step; v is the guided velocity (f32). Called for i = 0, 1, ... */
+    /* x (f32 [n]) becomes the sample of the next step; v is the guided velocity (f32). Called for i = 0, 1, ... Finds the coefficients; the
+     * arithmetic is an op. */
     void (*step)(prxi_sched *st, int i, const float *v, float *x);
 } prxi_scheduler;
 
@@ -34,6 +36,9 @@ int prxi_sched_config_load(prxi_ctx *c, const prxi_json *j, prxi_sched_config *o
 
 int  prxi_sched_open(prxi_ctx *c, prxi_sched **out, const prxi_scheduler *which, const prxi_sched_config *cfg,
                      int steps, size_t latent_elems);
+/* The same with latents and state where the stream's kernels are; s must outlive it. */
+int  prxi_sched_open_on(prxi_ctx *c, prxi_sched **out, const prxi_scheduler *which, const prxi_sched_config *cfg, int steps,
+                        size_t latent_elems, prxi_stream *s, const prxi_latent_ops *ops);
 void prxi_sched_close(prxi_ctx *c, prxi_sched **st);
 const float *prxi_sched_sigmas(const prxi_sched *st);       /* [steps + 1] */
 const float *prxi_sched_timesteps(const prxi_sched *st);    /* [steps] */

@@ -92,8 +92,6 @@ static update corrector(const prxi_sched *st, int i, int order)
 
 static void unipc_step(prxi_sched *st, int i, const float *v, float *x)
 {
-    float *restrict m1 = st->state[M1], *restrict m2 = st->state[M2], *restrict m3 = st->state[M3], *restrict last = st->state[LAST];
-    const float sigma = st->sigmas[i];
     const int correct = st->done > 0;
     /* The last step goes to sigma 0, where only order 1 is defined, whatever lower_order_final says. */
     int order = st->cfg.order;
@@ -105,19 +103,9 @@ static void unipc_step(prxi_sched *st, int i, const float *v, float *x)
     if (correct)
         c = corrector(st, i, st->order);
     const update p = predictor(st, i, order);
-
-    for (size_t k = 0; k < st->n; k++) {
-        const float m = x[k] - sigma * v[k];
-        float y = x[k];
-        if (correct)
-            y = c.keep * last[k] - c.e_alpha * m1[k] -
-                c.e_alpha * (c.d * (m2[k] - m1[k]) + c.rho * (m - m1[k]) + c.d2 * (m3[k] - m1[k]));
-        last[k] = y;
-        x[k] = p.keep * y - p.e_alpha * m - p.e_alpha * (p.d * (m1[k] - m) + p.d2 * (m2[k] - m));
-        m3[k] = m2[k];
-        m2[k] = m1[k];
-        m1[k] = m;
-    }
+    const prxi_latent_step a = { PRXI_LATENT_UNIPC, (int64_t)st->n, correct, st->sigmas[i], 0, c.keep, c.e_alpha, c.d, c.d2, c.rho,
+                                 p.keep, p.e_alpha, p.d, p.d2, v, x, st->state[M1], st->state[M2], st->state[M3], st->state[LAST] };
+    st->ops.step(st->s, &a);
     st->order = order;
 }
 

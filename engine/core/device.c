@@ -26,6 +26,27 @@ int prxi_device_put(prxi_ctx *c, prxi_device *d, void *to, const void *host, siz
     return err < 0 ? prxi_fail(c, err, "device %s: %s", d->name, d->error(d)) : PRX_OK;
 }
 
+int prxi_device_zero(prxi_ctx *c, prxi_device *d, void *p, size_t bytes)
+{
+    if (!d) {
+        memset(p, 0, bytes);
+        return PRX_OK;
+    }
+    const int err = d->zero(d, p, bytes);
+    return err < 0 ? prxi_fail(c, err, "device %s: %s", d->name, d->error(d)) : PRX_OK;
+}
+
+float *prxi_device_floats(prxi_ctx *c, prxi_device *d, float *p, size_t n, int *err)
+{
+    if (!p || !d)
+        return p;
+    float *out = *err < 0 ? NULL : prxi_device_alloc(c, d, PRXI_MEM_WEIGHTS, n * sizeof *p);
+    if (*err == PRX_OK)
+        *err = out ? prxi_device_put(c, d, out, p, n * sizeof *p) : prxi_fail_nomem(c, "weights", n * sizeof *p);
+    prxi_free(c->mem, p);
+    return out;
+}
+
 static void report(prxi_stream *s, int err)
 {
     if (err < 0)

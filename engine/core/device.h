@@ -14,6 +14,25 @@ typedef struct prxi_device_linear {
     void *y;
 } prxi_device_linear;
 
+/* Contract: prxi_conv_args in engine/ops/conv.h. weights: [cout][the taps (t, row, column), each `pitch` channels, then `shortcut_pitch`
+ * channels], of type in. Pixels beyond the picture count as zero without being read. */
+typedef struct prxi_device_plane {
+    unsigned char *base;
+    int64_t pitch, rows, first;
+} prxi_device_plane;
+
+enum { PRXI_DEVICE_CONV_KT = 3 };
+
+typedef struct prxi_device_conv {
+    int in, out;                                        /* prxi_dtype */
+    int kt, kh, kw, dy, dx, scale, oy, ox, add;
+    int64_t cout, pitch, shortcut_pitch, out_pitch;     /* elements between pixels */
+    int64_t height, width, begin, end;
+    const void *weights;
+    const float *bias;
+    prxi_device_plane src[PRXI_DEVICE_CONV_KT], shortcut, to;
+} prxi_device_conv;
+
 typedef struct prxi_device prxi_device;
 struct prxi_device {
     const char *name;                                   /* "cuda" */
@@ -23,14 +42,20 @@ struct prxi_device {
     int (*put)(prxi_device *d, void *to, const void *host, size_t bytes);
     int (*get)(prxi_device *d, void *host, const void *from, size_t bytes);
     int (*copy)(prxi_device *d, void *to, const void *from, size_t bytes);
+    int (*zero)(prxi_device *d, void *p, size_t bytes);
     int (*linear)(prxi_device *d, const prxi_device_linear *a);
+    int (*conv)(prxi_device *d, const prxi_device_conv *a);
     const char *(*error)(prxi_device *d);
+    const struct prxi_cache_ops *cache;                 /* caching/ops.h: what step caches do to tensors there */
 };
 
 /* Each of these is plain memory work when d is NULL. */
 void *prxi_device_alloc(prxi_ctx *c, prxi_device *d, prxi_mem_tag tag, size_t bytes);
 void prxi_device_free(prxi_ctx *c, prxi_device *d, void *p);
 int  prxi_device_put(prxi_ctx *c, prxi_device *d, void *to, const void *host, size_t bytes);
+int  prxi_device_zero(prxi_ctx *c, prxi_device *d, void *p, size_t bytes);
+/* Takes p, n floats of the host: itself, or a copy of them on the device; NULL when p is NULL or *err < 0. */
+float *prxi_device_floats(prxi_ctx *c, prxi_device *d, float *p, size_t n, int *err);
 /* Between kernels, on the device of the stream; errors go to the stream. */
 void prxi_stream_put(prxi_stream *s, void *to, const void *host, size_t bytes);
 void prxi_stream_get(prxi_stream *s, void *host, const void *from, size_t bytes);

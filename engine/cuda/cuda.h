@@ -18,6 +18,7 @@ struct prxi_cuda {
     prxi_cu_info info;
     int wait;                               /* after each op, so that an error names it: PRAXINO_CUDA_SYNC=1 */
     struct prxi_cuda_lists *lists;          /* block lists that are on the device */
+    double *parts;                          /* of reductions, on the device */
 };
 
 /* The module's table: from the file that PRAXINO_CUDA_MODULE names, else libpraxino_cuda.so beside this library. PRX_ENOTSUP with
@@ -28,7 +29,12 @@ void prxi_cuda_unload(void *library);
 int  prxi_cuda_open(prxi_ctx *c, prxi_cuda **out);
 int  prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *module, void *library);
 void prxi_cuda_close(prxi_ctx *c, prxi_cuda **cuda);
-/* The slots of the DiT; what stays empty is refused at plan time. Streams of these kernels have stream->device = &cuda->device. */
+/* Tensors of step caches (cache.c). */
+extern const struct prxi_cache_ops prxi_cuda_cache_ops;
+/* Sum of |a - b| and first index of a that is not finite, in out[2] of the host: waits. */
+int  prxi_cuda_reduce(prxi_cuda *cuda, int64_t n, const float *a, const float *b, double out[2]);
+/* The slots of the model's parts; what stays empty is refused at plan time. Streams of these kernels have stream->device =
+ * &cuda->device. */
 void prxi_cuda_kernels(prxi_kernels *k, prxi_cuda *cuda);
 
 /* ---- block lists (lists.c) ---- */

@@ -125,9 +125,32 @@ static int device_copy(prxi_device *d, void *to, const void *from, size_t bytes)
 
 static int device_linear(prxi_device *d, const prxi_device_linear *a)
 {
-    const prxi_cu_gemm g = { a->m, a->n, a->k, a->compute, a->out, a->epilogue, a->x, a->w, a->bias, a->ldx, a->ldy, a->y };
+    const prxi_cu_gemm g = { a->m, a->n, a->k, a->compute, a->out, a->epilogue, a->x, a->w, a->bias, a->ldx, a->ldy, a->y,
+                             0, 0, 1 };
     pthread_mutex_lock(&of(d)->lock);
     return unlock(d, of(d)->module->gemm(of(d)->dev, &g));
+}
+
+static prxi_cu_plane plane_of(const prxi_device_plane *p)
+{
+    return (prxi_cu_plane) { p->base, p->pitch, p->rows, p->first };
+}
+
+static int device_conv(prxi_device *d, const prxi_device_conv *a)
+{
+    const prxi_cu_conv v = { a->in, a->out, a->kt, a->kh, a->kw, a->dy, a->dx, a->scale, a->oy, a->ox, a->add, a->cout, a->pitch,
+                             a->shortcut_pitch, a->out_pitch, a->height, a->width, a->begin, a->end, a->weights, a->bias,
+                             { plane_of(&a->src[0]), plane_of(&a->src[1]), plane_of(&a->src[2]) }, plane_of(&a->shortcut),
+                             plane_of(&a->to) };
+    pthread_mutex_lock(&of(d)->lock);
+    const int err = of(d)->module->conv(of(d)->dev, &v);
+    return unlock(d, err == PRX_OK && of(d)->wait ? of(d)->module->sync(of(d)->dev) : err);
+}
+
+static int device_zero(prxi_device *d, void *p, size_t bytes)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    return unlock(d, of(d)->module->zero(of(d)->dev, p, bytes));
 }
 
 static const char *device_error(prxi_device *d)
@@ -144,6 +167,23 @@ static void open_lock(pthread_mutex_t *lock)
     pthread_mutexattr_destroy(&a);
 }
 
+static int open_parts(prxi_cuda *u)
+{
+    const int err = u->module->open(u->dev);
+    if (err < 0)
+        return err;
+    u->parts = u->module->alloc(u->dev, 2 * (PRXI_CU_PARTS + 1) * sizeof *u->parts);
+    if (!u->parts)
+        u->module->close(u->dev);
+    return u->parts ? PRX_OK : PRX_ENOMEM;
+}
+
+int prxi_cuda_reduce(prxi_cuda *cuda, int64_t n, const float *a, const float *b, double out[2])
+{
+    const int err = cuda->module->reduce(cuda->dev, n, a, b, cuda->parts);
+    return err < 0 ? err : cuda->module->get(cuda->dev, out, cuda->parts + 2 * PRXI_CU_PARTS, 2 * sizeof *out);
+}
+
 int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *module, void *library)
 {
     *out = NULL;
@@ -155,8 +195,8 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
         prxi_cuda_unload(library);
         return prxi_fail_nomem(c, "device", module->device_bytes);
     }
-    cuda->device = (prxi_device) { "cuda", device_alloc, device_release, device_put, device_get, device_copy, device_linear,
-                                   device_error };
+    cuda->device = (prxi_device) { "cuda", device_alloc, device_release, device_put, device_get, device_copy, device_zero,
+                                   device_linear, device_conv, device_error, &prxi_cuda_cache_ops };
     cuda->module = module;
     cuda->library = library;
     cuda->dev = dev;
@@ -166,7 +206,7 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
     int err = module->probe(&cuda->info);
     if (err < 0)
         missing(c, cuda->info.why);
-    else if ((err = module->open(dev)) < 0)
+    else if ((err = open_parts(cuda)) < 0)
         missing(c, module->last_error(dev));
     if (err < 0) {
         pthread_mutex_destroy(&cuda->lock);
@@ -196,6 +236,7 @@ void prxi_cuda_close(prxi_ctx *c, prxi_cuda **p)
     if (!cuda)
         return;
     prxi_cuda_drop_lists(cuda, c);
+    cuda->module->release(cuda->dev, cuda->parts);
     cuda->module->close(cuda->dev);
     prxi_cuda_unload(cuda->library);
     pthread_mutex_destroy(&cuda->lock);

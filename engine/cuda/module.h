@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define PRXI_CUDA_ABI 1
+#define PRXI_CUDA_ABI 2
 #define PRXI_CUDA_ENTRY "prxi_cuda_module_table"    /* const prxi_cuda_module *prxi_cuda_module_table(void) */
 
 /* ---- norms (contracts: engine/ops/norm.h) ---- */
@@ -40,17 +40,6 @@ typedef struct prxi_cu_rms {
     void *out;
     int64_t ldo;
 } prxi_cu_rms;
-
-/* out = silu(x / max(|x|, 1e-12) * sqrt(dim) * gamma) per row, silu optional (engine/ops/conv.h). */
-typedef struct prxi_cu_rms_silu {
-    int64_t rows, dim;
-    const void *x;
-    int64_t ldx;
-    const float *gamma;
-    int silu;
-    void *out;
-    int64_t ldo;
-} prxi_cu_rms_silu;
 
 /* Longest row that a norm keeps in shared memory. */
 enum { PRXI_CU_ROW = 11264 };
@@ -79,6 +68,75 @@ typedef struct prxi_cu_modulate {
     float *out;
 } prxi_cu_modulate;
 
+/* ---- the VAE (engine/ops/conv.h, engine/ops/frame.h): pictures in rings of rows, pitches of rows in bytes ---- */
+
+typedef struct prxi_cu_plane {
+    unsigned char *base;
+    int64_t pitch, rows, first;
+} prxi_cu_plane;
+
+/* prxi_device_conv (engine/core/device.h); a row of weights is at most 2^31 elements. */
+typedef struct prxi_cu_conv {
+    int in, out, kt, kh, kw, dy, dx, scale, oy, ox, add;
+    int64_t cout, pitch, shortcut_pitch, out_pitch, height, width, begin, end;
+    const void *weights;
+    const float *bias;
+    prxi_cu_plane src[3], shortcut, to;
+} prxi_cu_conv;
+
+/* out = silu(x / max(|x|, 1e-12) * sqrt(dim) * gamma) per pixel, silu optional; pitch: elements between pixels, zero after dim. */
+typedef struct prxi_cu_rms_silu {
+    int64_t begin, end, width, dim, pitch;
+    prxi_cu_plane x, out;
+    const float *gamma;
+    int silu;
+} prxi_cu_rms_silu;
+
+typedef struct prxi_cu_frame_copy {
+    prxi_cu_plane from, to;
+    int64_t rows;
+    size_t bytes;
+} prxi_cu_frame_copy;
+
+typedef struct prxi_cu_frame_dup {
+    prxi_cu_plane x, up;
+    int64_t begin, end, width, pitch, up_pitch;
+    int channels, up_channels, times, sub;
+} prxi_cu_frame_dup;
+
+typedef struct prxi_cu_frame_latent {
+    int channels;
+    int64_t height, width, pitch, plane_step, row_step;
+    const float *z, *inv_std, *mean, *weight, *bias;
+    prxi_cu_plane out;
+} prxi_cu_frame_latent;
+
+typedef struct prxi_cu_frame_carry {
+    int64_t begin, end, width, pitch;
+    int channels;
+    prxi_cu_plane taps;
+    float *next, *after, *raw;
+    const float *bias;
+} prxi_cu_frame_carry;
+
+typedef struct prxi_cu_frame_rgb {
+    int64_t height, width;
+    int patch;
+    const float *raw;
+    float *rgb;
+} prxi_cu_frame_rgb;
+
+/* ---- the text encoder (engine/ops/plain_attn.h) ---- */
+
+typedef struct prxi_cu_text_attn {
+    int64_t n, ld, ldo;
+    int heads, head_dim;
+    const float *q, *k, *v;
+    float *out;
+    const float *table;
+    const int32_t *bucket;
+} prxi_cu_text_attn;
+
 /* ---- linear: y = epilogue(x W^T + bias) (engine/ops/gemm.h) ---- */
 
 typedef struct prxi_cu_gemm {
@@ -87,6 +145,9 @@ typedef struct prxi_cu_gemm {
     const void *x, *w, *bias;              /* w [n, k]; bias [n] of type `out`, or NULL */
     int64_t ldx, ldy;
     void *y;
+    int64_t ldw;                           /* elements between rows of w; 0: they are adjacent */
+    int plain;                             /* w is [k, n] instead */
+    float alpha;                           /* factor of x W^T before the bias; 0 stands for 1 */
 } prxi_cu_gemm;
 
 /* ---- attention (attention/attention.h) ---- */
@@ -158,11 +219,14 @@ typedef struct prxi_cu_step {
     int64_t n;
     int correct;                           /* unipc */
     float sigma, dt;                       /* dt: euler */
-    float c_keep, c_e, c_d, c_rho;         /* corrector */
-    float p_keep, p_e, p_d;                /* predictor; dpmpp's update */
+    float c_keep, c_e, c_d, c_d2, c_rho;   /* corrector */
+    float p_keep, p_e, p_d, p_d2;          /* predictor; dpmpp's update */
     const float *v;
-    float *x, *m1, *m2, *last;             /* dpmpp: m1 is the earlier prediction */
+    float *x, *m1, *m2, *m3, *last;        /* dpmpp: m1 is the earlier prediction */
 } prxi_cu_step;
+
+/* Blocks of a reduction over latents. */
+enum { PRXI_CU_PARTS = 64 };
 
 /* RGB u8 [height, width, 3] to planes (video_io/color.h), strides in bytes. */
 typedef struct prxi_cu_yuv {
@@ -200,6 +264,7 @@ typedef struct prxi_cuda_module {
     int  (*put)(void *dev, void *to, const void *host, size_t bytes);
     int  (*get)(void *dev, void *host, const void *from, size_t bytes);
     int  (*copy)(void *dev, void *to, const void *from, size_t bytes);
+    int  (*zero)(void *dev, void *p, size_t bytes);
     int  (*sync)(void *dev);
 
     int (*layernorm)(void *dev, int type, const prxi_cu_ln *a);
@@ -211,6 +276,16 @@ typedef struct prxi_cuda_module {
     int (*patchify)(void *dev, int type, const prxi_cu_patch *a);
     int (*unpatchify)(void *dev, const prxi_cu_patch *a);
     int (*modulate)(void *dev, const prxi_cu_modulate *a);
+    int (*conv)(void *dev, const prxi_cu_conv *a);
+    int (*conv_simple)(void *dev, const prxi_cu_conv *a);
+    int (*frame_copy)(void *dev, const prxi_cu_frame_copy *a);
+    int (*frame_dup)(void *dev, int type, const prxi_cu_frame_dup *a);
+    int (*frame_latent)(void *dev, int type, const prxi_cu_frame_latent *a);
+    int (*frame_carry)(void *dev, const prxi_cu_frame_carry *a);
+    int (*frame_rgb)(void *dev, const prxi_cu_frame_rgb *a);
+    int (*text_attention)(void *dev, const prxi_cu_text_attn *a);
+    /* y [rows][pitch] of the type from x [rows][n], zero after the n-th value. */
+    int (*store_rows)(void *dev, int type, int64_t rows, int64_t n, int64_t pitch, const float *x, void *y);
     int (*gemm)(void *dev, const prxi_cu_gemm *a);        /* cuBLASLt; the simple one in emulation */
     int (*gemm_simple)(void *dev, const prxi_cu_gemm *a);
     int (*attention)(void *dev, int type, const prxi_cu_attn *a);
@@ -222,6 +297,8 @@ typedef struct prxi_cuda_module {
     int (*forecast_apply)(void *dev, const prxi_cu_forecast *a);
     int (*guide)(void *dev, int64_t n, float *cond, const float *uncond, float guidance);
     int (*sched_step)(void *dev, const prxi_cu_step *a);
+    /* parts [2 (PRXI_CU_PARTS + 1)], the last two: sum |a - b| (b NULL: |a|), and the first index of a that is not finite, or -1. */
+    int (*reduce)(void *dev, int64_t n, const float *a, const float *b, double *parts);
     int (*rgb_to_u8)(void *dev, int64_t n, const float *rgb, uint8_t *out);
     int (*rgb_to_yuv)(void *dev, const prxi_cu_yuv *a);
 } prxi_cuda_module;

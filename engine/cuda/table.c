@@ -1,4 +1,6 @@
 /* The op tables of the CUDA device: each slot hands its arguments to the module. */
+#include <math.h>
+
 #include "cuda.h"
 
 /* The device behind a stream, taken until done(); NULL after an error. */
@@ -237,6 +239,143 @@ static void gather_bf16(prxi_stream *s, const prxi_nearest_args *a)
     gather(s, a, PRXI_BF16);
 }
 
+/* ---- latents ---- */
+
+static void guide(prxi_stream *s, int64_t n, float *cond, const float *uncond, float guidance)
+{
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->guide(u->dev, n, cond, uncond, guidance));
+}
+
+static void latent_step(prxi_stream *s, const prxi_latent_step *a)
+{
+    const prxi_cu_step x = { a->kind, a->n, a->correct, a->sigma, a->dt, a->c_keep, a->c_e, a->c_d, a->c_d2, a->c_rho, a->p_keep, a->p_e,
+                             a->p_d, a->p_d2, a->v, a->x, a->m1, a->m2, a->m3, a->last };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->sched_step(u->dev, &x));
+}
+
+static int64_t bad(prxi_stream *s, int64_t n, const float *x)
+{
+    double out[2] = { 0, -1 };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, prxi_cuda_reduce(u, n, x, NULL, out));
+    return (int64_t)out[1];
+}
+
+static void rgb_bytes(prxi_stream *s, int64_t n, const float *rgb, uint8_t *device, uint8_t *host)
+{
+    prxi_cuda *u = ready(s);
+    if (!u)
+        return;
+    const int err = u->module->rgb_to_u8(u->dev, n, rgb, device);
+    done(s, err < 0 ? err : u->module->get(u->dev, host, device, (size_t)n));
+}
+
+/* ---- the VAE ---- */
+
+static prxi_cu_plane plane_of(const prxi_plane *p)
+{
+    return (prxi_cu_plane) { p->base, p->pitch, p->rows, p->first };
+}
+
+static void frame_norm(prxi_stream *s, const prxi_frame_norm *a)
+{
+    const prxi_cu_rms_silu x = { a->begin, a->end, a->width, a->channels, prxi_conv_pitch(a->channels), plane_of(&a->x),
+                                 plane_of(&a->out), a->gamma, a->silu };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->rms_silu(u->dev, a->type, &x));
+}
+
+/* Convolutions of this device know where the picture ends: nothing reads the pixels round it. */
+static void frame_clear(prxi_stream *s, const prxi_frame_clear *a)
+{
+    (void)s, (void)a;
+}
+
+static void frame_copy(prxi_stream *s, const prxi_frame_copy *a)
+{
+    const prxi_cu_frame_copy x = { plane_of(&a->from), plane_of(&a->to), a->rows, a->bytes };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->frame_copy(u->dev, &x));
+}
+
+static void frame_dup(prxi_stream *s, const prxi_frame_dup *a)
+{
+    const prxi_cu_frame_dup x = { plane_of(&a->x), plane_of(&a->up), a->begin, a->end, a->width, prxi_conv_pitch(a->channels),
+                                  prxi_conv_pitch(a->up_channels), a->channels, a->up_channels, a->times, a->sub };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->frame_dup(u->dev, a->type, &x));
+}
+
+static void frame_latent(prxi_stream *s, const prxi_frame_latent *a)
+{
+    const prxi_cu_frame_latent x = { a->channels, a->height, a->width, prxi_conv_pitch(a->channels), a->plane_step, a->row_step, a->z,
+                                     a->inv_std, a->mean, a->weight, a->bias, plane_of(&a->out) };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->frame_latent(u->dev, a->type, &x));
+}
+
+static void frame_carry(prxi_stream *s, const prxi_frame_carry *a)
+{
+    const prxi_cu_frame_carry x = { a->begin, a->end, a->width, a->pitch, a->channels, plane_of(&a->taps), a->next, a->after, a->raw,
+                                    a->bias };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->frame_carry(u->dev, &x));
+}
+
+static void frame_rgb(prxi_stream *s, const prxi_frame_rgb *a)
+{
+    const prxi_cu_frame_rgb x = { a->height, a->width, a->patch, a->raw, a->rgb };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->frame_rgb(u->dev, &x));
+}
+
+/* ---- attention beside the transformer ---- */
+
+static void text_attention(prxi_stream *s, const prxi_text_attn *a)
+{
+    const prxi_cu_text_attn x = { a->n, a->ld, a->ldo, a->heads, a->head_dim, a->q, a->k, a->v, a->out, a->table, a->bucket };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->text_attention(u->dev, &x));
+}
+
+/* Two products and a softmax a tile of queries. */
+static int wide_tile(prxi_cuda *u, const prxi_wide_attn *a, int64_t q0)
+{
+    const int64_t c = a->channels, left = a->n - q0, m = left < PRXI_WIDE_TILE_DEVICE ? left : PRXI_WIDE_TILE_DEVICE;
+    unsigned char *out = (unsigned char *)a->out + (size_t)(q0 * a->pitch) * prxi_dtype_size(a->type);
+    const prxi_cu_gemm scores = { m, a->n, c, PRXI_F32, PRXI_F32, 0, a->qkv + q0 * a->ld, a->qkv + c, NULL, a->ld, a->n, a->scores, a->ld,
+                                  0, 1.0f / sqrtf((float)c) };
+    const prxi_cu_gemm values = { m, c, a->n, PRXI_F32, PRXI_F32, 0, a->scores, a->qkv + 2 * c, NULL, a->n, c, a->sums, a->ld, 1, 1 };
+    int err = u->module->gemm(u->dev, &scores);
+    if (err == PRX_OK)
+        err = u->module->softmax(u->dev, m, a->n, a->scores, a->n);
+    if (err == PRX_OK)
+        err = u->module->gemm(u->dev, &values);
+    return err < 0 ? err : u->module->store_rows(u->dev, a->type, m, c, a->pitch, a->sums, out);
+}
+
+static void wide_attention(prxi_stream *s, const prxi_wide_attn *a)
+{
+    for (int64_t q0 = 0; q0 < a->n; q0 += PRXI_WIDE_TILE_DEVICE) {
+        prxi_cuda *u = ready(s);
+        if (!u)
+            return;
+        done(s, wide_tile(u, a, q0));
+    }
+}
+
 void prxi_cuda_kernels(prxi_kernels *k, prxi_cuda *cuda)
 {
     *k = (prxi_kernels) {
@@ -247,5 +386,8 @@ void prxi_cuda_kernels(prxi_kernels *k, prxi_cuda *cuda)
         .attn = { { dense_f32, dense_bf16 }, { blocks_f32, blocks_bf16 }, { nearest_f32, nearest_bf16 },
                   { gather_f32, gather_bf16 } },
         .outer = { { patchify_f32, patchify_bf16 }, unpatchify, modulate },
+        .frame = { frame_norm, frame_clear, frame_copy, frame_dup, frame_latent, frame_carry, frame_rgb },
+        .plain = { text_attention, wide_attention },
+        .latent = { guide, latent_step, bad, rgb_bytes },
     };
 }

@@ -231,12 +231,6 @@ static void run_blocks(const forward *f, int slots)
     }
 }
 
-/* Values of one channel of the latents. */
-static size_t plane(const prxi_dit_run *r)
-{
-    return (size_t)r->clip.frames * (size_t)r->clip.height * (size_t)r->clip.width;
-}
-
 static void run_head(const forward *f, int slot, float *v)
 {
     prxi_dit_run *r = f->r;
@@ -247,11 +241,8 @@ static void run_head(const forward *f, int slot, float *v)
     residual_norm(f, &g, NULL, NULL, r->head + dim, r->head, r->n);
     prxi_linear_run(f->s, d->proj_out, r->tokens, r->n, dim, r->out_rows,
                     (int64_t)d->cfg.out_channels * p[0] * p[1] * p[2]);
-    float *out = r->velocity ? r->velocity : v;
-    const prxi_patch_args a = patch_args(r, d->cfg.out_channels, r->out_rows, out);
+    const prxi_patch_args a = patch_args(r, d->cfg.out_channels, r->out_rows, v);
     d->k->outer.unpatchify(f->s, &a);
-    if (out != v)
-        prxi_stream_get(f->s, v, out, (size_t)d->cfg.out_channels * plane(r) * sizeof(float));
 }
 
 void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, const float *latents,
@@ -260,12 +251,7 @@ void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, co
     const prxi_dit *d = r->d;
     const int64_t elems = r->tokens * d->dim;
     modulation(s, r, step->timestep);
-    const float *in = latents;
-    if (r->latents) {
-        prxi_stream_put(s, r->latents, latents, (size_t)d->cfg.in_channels * plane(r) * sizeof(float));
-        in = r->latents;
-    }
-    const prxi_patch_args a = patch_args(r, d->cfg.in_channels, in, r->patches);
+    const prxi_patch_args a = patch_args(r, d->cfg.in_channels, latents, r->patches);
     d->k->outer.patchify[d->dtype](s, &a);
     const int64_t k = (int64_t)d->cfg.in_channels * d->cfg.patch[0] * d->cfg.patch[1] * d->cfg.patch[2];
     for (int base = 0; base < r->clip.branches; base += r->batch) {

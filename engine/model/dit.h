@@ -45,8 +45,8 @@ typedef struct prxi_dit_hooks {
     prxi_attn_probe *probes;               /* the same of recall and error, when the policy measures them; may be NULL */
 } prxi_dit_hooks;
 
-/* v[b] (f32 [out_channels, T, H, W]) = model(latents f32 [in_channels, T, H, W], step->timestep, text of branch b), for all branches;
- * errors go to the stream. */
+/* v[b] (f32 [out_channels, T, H, W]) = model(latents f32 [in_channels, T, H, W], step->timestep, text of branch b), for all
+ * branches; both lie where the kernels run. Errors go to the stream. */
 void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, const float *latents,
                       const prxi_dit_hooks *h, float *const v[PRXI_BRANCHES]);
 

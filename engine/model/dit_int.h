@@ -48,7 +48,6 @@ struct prxi_dit_run {
     float *head;                            /* [2, dim] */
     void *patches;                          /* [tokens, patch values] */
     float *out_rows;                        /* [tokens, patch values of the output] f32 */
-    float *latents, *velocity;              /* on a device: copies of what the caller gives and gets; else NULL */
     void *x, *n, *q, *k, *v;                /* [batch, tokens, dim] */
     void *ffn;                              /* [PRXI_DIT_FFN_ROWS at most, ffn_dim] */
 };

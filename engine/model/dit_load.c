@@ -117,18 +117,6 @@ static const prxi_tensor *get(loader *l, const char *name, int ndim, const int64
     return l->err == PRX_OK ? t : NULL;
 }
 
-/* A vector of host memory becomes one of the device; takes p. */
-static float *move_to_device(loader *l, float *p, size_t n)
-{
-    prxi_device *device = l->d->k->device;
-    if (!p || !device)
-        return p;
-    float *out = prxi_device_alloc(l->c, device, PRXI_MEM_WEIGHTS, n * sizeof *p);
-    l->err = out ? prxi_device_put(l->c, device, out, p, n * sizeof *p) : prxi_fail_nomem(l->c, "weights", n * sizeof *p);
-    prxi_free(l->c->mem, p);
-    return out;
-}
-
 static float *load_f32(loader *l, const char *name, int ndim, const int64_t *shape)
 {
     float *p = NULL;
@@ -140,7 +128,7 @@ static float *load_f32(loader *l, const char *name, int ndim, const int64_t *sha
     size_t n = 1;
     for (int i = 0; i < ndim; i++)
         n *= (size_t)shape[i];
-    return move_to_device(l, p, n);
+    return prxi_device_floats(l->c, l->d->k->device, p, n, &l->err);
 }
 
 typedef struct linear_spec {

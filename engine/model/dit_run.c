@@ -12,7 +12,7 @@ static int64_t min64(int64_t a, int64_t b)
 
 typedef struct sizes {
     int64_t tokens, batch, dim, in_values, out_values;
-    size_t rope, mod, time, patches, out_rows, hidden, ffn, latents, velocity;
+    size_t rope, mod, time, patches, out_rows, hidden, ffn;
 } sizes;
 
 static sizes count(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype)
@@ -37,7 +37,7 @@ static sizes count(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_d
 static size_t arena_bytes(const sizes *z)
 {
     const size_t parts[] = { z->rope, z->mod, z->time, z->patches, z->out_rows, z->hidden, z->hidden, z->hidden, z->hidden,
-                             z->hidden, z->ffn, (size_t)z->dim * 9 * sizeof(float), z->latents, z->velocity };
+                             z->hidden, z->ffn, (size_t)z->dim * 9 * sizeof(float) };
     size_t sum = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         sum = prxi_add(sum, prxi_add(parts[i], 192));
@@ -133,25 +133,11 @@ static void carve_all(prxi_dit_run *r, const sizes *z)
     for (int i = 0; i < 5; i++)
         *hidden[i] = prxi_carve(a, z->hidden);
     r->ffn = prxi_carve(a, z->ffn);
-    if (r->d->k->device) {
-        r->latents = prxi_carve(a, z->latents);
-        r->velocity = prxi_carve(a, z->velocity);
-    }
-}
-
-/* A device has its own copies of what the caller gives and gets. */
-static void count_latents(const prxi_dit_config *cfg, const prxi_dit_clip *clip, sizes *z)
-{
-    const size_t plane = (size_t)clip->frames * (size_t)clip->height * (size_t)clip->width * sizeof(float);
-    z->latents = prxi_mul(plane, (size_t)cfg->in_channels);
-    z->velocity = prxi_mul(plane, (size_t)cfg->out_channels);
 }
 
 /* The block of memory that everything of the run is carved from. */
-static int open_memory(prxi_ctx *c, prxi_dit_run *r, sizes *z)
+static int open_memory(prxi_ctx *c, prxi_dit_run *r, const sizes *z)
 {
-    if (r->d->k->device)
-        count_latents(&r->d->cfg, &r->clip, z);
     const size_t bytes = arena_bytes(z);
     r->arena = (prxi_arena) { .base = prxi_device_alloc(c, r->d->k->device, PRXI_MEM_ACTIVATIONS, bytes), .size = bytes };
     r->sinusoid = prxi_alloc(c->mem, PRXI_MEM_ACTIVATIONS, (size_t)r->d->cfg.freq_dim * sizeof(float));
@@ -241,7 +227,7 @@ int prxi_dit_run_open(prxi_ctx *c, prxi_stream *s, prxi_dit_run **out, const prx
     int err = check_clip(c, &d->cfg, clip);
     if (err < 0)
         return err;
-    sizes z = count(&d->cfg, clip, d->dtype);
+    const sizes z = count(&d->cfg, clip, d->dtype);
     prxi_dit_run *r = prxi_calloc(c->mem, PRXI_MEM_MISC, 1, sizeof *r);
     if (!r)
         return prxi_fail_nomem(c, "transformer run", sizeof *r);

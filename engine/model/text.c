@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/core/device.h"
 #include "engine/core/json.h"
 #include "engine/weights/safetensors.h"
 
@@ -78,8 +79,11 @@ static int load_vector(prxi_ctx *c, prxi_text *t, const char *name, int64_t n, i
 {
     const prxi_tensor *x;
     const int64_t shape[2] = { n, m };
-    const int err = prxi_tensors_get(c, t->weights, name, m ? 2 : 1, shape, &x);
-    return err == PRX_OK ? prxi_tensor_f32(c, x, out) : err;
+    int err = prxi_tensors_get(c, t->weights, name, m ? 2 : 1, shape, &x);
+    if (err == PRX_OK)
+        err = prxi_tensor_f32(c, x, out);
+    *out = prxi_device_floats(c, t->k->device, *out, (size_t)(n * (m ? m : 1)), &err);
+    return err;
 }
 
 static int load_linear(prxi_ctx *c, prxi_text *t, const char *name, int64_t n, int64_t k, prxi_linear **out)
@@ -91,7 +95,7 @@ static int load_linear(prxi_ctx *c, prxi_text *t, const char *name, int64_t n, i
     if (err != PRX_OK)
         return err;
     const prxi_linear_desc d = { .weight = x->data, .weight_dtype = x->dtype, .n = n, .k = k, .compute = t->dtype,
-                                 .out = PRXI_F32, .isa = t->k->isa };
+                                 .out = PRXI_F32, .isa = t->k->isa, .device = t->k->device };
     err = prxi_linear_open(c, out, &d);
     prxi_tensor_drop(x);
     return err;
@@ -192,12 +196,12 @@ void prxi_text_close(prxi_ctx *c, prxi_text **t)
         prxi_linear **all[] = { &l->q, &l->k, &l->v, &l->o, &l->wi0, &l->wi1, &l->wo };
         for (size_t v = 0; v < sizeof all / sizeof *all; v++)
             prxi_linear_close(c, all[v]);
-        prxi_free(c->mem, l->norm1);
-        prxi_free(c->mem, l->norm2);
-        prxi_free(c->mem, l->bias);
+        prxi_device_free(c, p->k->device, l->norm1);
+        prxi_device_free(c, p->k->device, l->norm2);
+        prxi_device_free(c, p->k->device, l->bias);
     }
     prxi_free(c->mem, p->layer);
-    prxi_free(c->mem, p->norm);
+    prxi_device_free(c, p->k->device, p->norm);
     prxi_tensors_close(c, &p->weights);
     prxi_free(c->mem, p);
 }
@@ -209,7 +213,7 @@ int prxi_text_dim(const prxi_text *t)
 
 /* ---- forward ---- */
 
-/* Buffers of one call; rows are tokens. */
+/* Buffers of one call, where the kernels run; rows are tokens. */
 typedef struct text_run {
     const prxi_text *t;
     prxi_stream *s;
@@ -220,9 +224,8 @@ typedef struct text_run {
     void *in;                   /* h in the compute dtype; h itself for f32 */
     float *q, *k, *v;           /* [n, inner] */
     float *a, *b;               /* [n, ff]; a also takes what is added to x, [n, dim] */
-    float *scores;              /* [threads, n, n] */
-    int *bucket;                /* [2n - 1], of key - query + n - 1 */
-    const text_layer *layer;
+    float *scores;              /* [threads, n, n]; NULL on a device */
+    int32_t *bucket;            /* [2n - 1], of key - query + n - 1 */
 } text_run;
 
 /* models.md 3.3: half of the buckets for each sign, exact up to a quarter, then logarithmic. The log sits on a whole
@@ -262,25 +265,32 @@ static int run_open(text_run *r)
         { (void **)&r->v, prxi_mul(n, inner * sizeof(float)) },
         { (void **)&r->a, prxi_mul(n, (ff > dim ? ff : dim) * sizeof(float)) },
         { (void **)&r->b, prxi_mul(n, ff * sizeof(float)) },
-        { (void **)&r->scores, prxi_mul(threads, prxi_mul(n, n * sizeof(float))) },
-        { (void **)&r->bucket, prxi_mul(2 * n, sizeof(int)) },
+        { (void **)&r->scores, r->t->k->device ? 0 : prxi_mul(threads, prxi_mul(n, n * sizeof(float))) },
+        { (void **)&r->bucket, prxi_mul(2 * n, sizeof(int32_t)) },
     };
     size_t total = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         total = prxi_add(total, parts[i].bytes > SIZE_MAX / 2 ? SIZE_MAX : prxi_carve_size(parts[i].bytes));
-    if (prxi_arena_open(&r->arena, r->s->ctx->mem, PRXI_MEM_ACTIVATIONS, total) != PRX_OK)
+    r->arena = (prxi_arena) { .base = prxi_device_alloc(r->s->ctx, r->t->k->device, PRXI_MEM_ACTIVATIONS, total), .size = total };
+    if (!r->arena.base)
         return prxi_fail_nomem(r->s->ctx, "text encoder", total);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i].bytes)
             *parts[i].p = prxi_carve(&r->arena, parts[i].bytes);
     if (r->t->dtype == PRXI_F32)
         r->in = r->h;
-    for (int64_t i = 0; i < 2 * r->n - 1; i++)
-        r->bucket[i] = bucket_of(i - (r->n - 1), g->buckets, g->max_distance);
     return PRX_OK;
 }
 
-static int embed(text_run *r, const int32_t *ids)
+/* Of every distance between two tokens. */
+static void fill_buckets(const text_config *g, int64_t n, int32_t *bucket)
+{
+    for (int64_t i = 0; i < 2 * n - 1; i++)
+        bucket[i] = bucket_of(i - (n - 1), g->buckets, g->max_distance);
+}
+
+/* x [n, dim] on the host. */
+static int embed(const text_run *r, const int32_t *ids, float *x)
 {
     const prxi_tensor *e = r->t->embed;
     const size_t dim = (size_t)r->t->cfg.dim, row = dim * prxi_dtype_size(e->dtype);
@@ -301,7 +311,7 @@ static int embed(text_run *r, const int32_t *ids)
             }
             if (!isfinite(f))
                 return prxi_fail(c, PRX_EFORMAT, "tensor %s: row %d holds NaN or infinity", e->name, ids[i]);
-            r->x[(size_t)i * dim + j] = f;
+            x[(size_t)i * dim + j] = f;
         }
     }
     return PRX_OK;
@@ -322,20 +332,33 @@ static void norm(text_run *r, const float *weight, float *out)
     r->t->k->norm.rmsnorm[PRXI_F32](r->s, &a);
 }
 
-/* One head: scores = q k^T + bias, softmax over keys, times v, into the head's columns of r->h. */
-static void head(void *cookie, int64_t h, int thread)
+/* What a call begins with: the embedded tokens, the buckets. */
+static int start(text_run *r, const int32_t *ids)
 {
-    text_run *r = cookie;
     const text_config *g = &r->t->cfg;
-    const int64_t n = r->n, d = g->head_dim, inner = g->heads * d;
-    const uint32_t isa = r->t->k->isa;
-    float *sc = r->scores + (size_t)thread * (size_t)(n * n);
-    prxi_sgemm(1, n, n, d, 1.0f, r->q + h * d, inner, r->k + h * d, inner, sc, n, isa);
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < n; j++)
-            sc[i * n + j] += r->layer->bias[r->bucket[j - i + n - 1] * g->heads + h];
-    r->t->k->act.softmax(r->s, n, n, sc, n);
-    prxi_sgemm(0, n, d, n, 1.0f, sc, n, r->v + h * d, inner, r->h + h * d, inner, isa);
+    prxi_ctx *c = r->s->ctx;
+    const size_t bytes = (size_t)(r->n * g->dim) * sizeof(float), buckets = (size_t)(2 * r->n - 1) * sizeof(int32_t);
+    float *x = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, bytes);
+    int32_t *bucket = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, buckets);
+    int err = x && bucket ? embed(r, ids, x) : prxi_fail_nomem(c, "text encoder", bytes + buckets);
+    if (err == PRX_OK) {
+        fill_buckets(g, r->n, bucket);
+        prxi_stream_put(r->s, r->x, x, bytes);
+        prxi_stream_put(r->s, r->bucket, bucket, buckets);
+        err = prxi_stream_error(r->s);
+    }
+    prxi_free(c->mem, x);
+    prxi_free(c->mem, bucket);
+    return err;
+}
+
+static void attention(text_run *r, const text_layer *l)
+{
+    const text_config *g = &r->t->cfg;
+    const int64_t inner = g->heads * g->head_dim;
+    const prxi_text_attn a = { r->n, inner, inner, (int)g->heads, (int)g->head_dim, r->q, r->k, r->v, r->h, l->bias, r->bucket, r->scores,
+                               &r->t->k->act, r->t->k->isa };
+    r->t->k->plain.text(r->s, &a);
 }
 
 static void run_layer(text_run *r, const text_layer *l)
@@ -344,13 +367,12 @@ static void run_layer(text_run *r, const text_layer *l)
     const prxi_act_ops *act = &r->t->k->act;
     const int64_t n = r->n, dim = g->dim, inner = g->heads * g->head_dim;
     prxi_stream *s = r->s;
-    r->layer = l;
     norm(r, l->norm1, r->h);
     round_input(r, dim);
     prxi_linear_run(s, l->q, n, r->in, dim, r->q, inner);
     prxi_linear_run(s, l->k, n, r->in, dim, r->k, inner);
     prxi_linear_run(s, l->v, n, r->in, dim, r->v, inner);
-    prxi_parallel_for(s, g->heads, head, r);
+    attention(r, l);
     round_input(r, inner);
     prxi_linear_run(s, l->o, n, r->in, inner, r->a, dim);
     act->add[PRXI_F32](s, n * dim, r->x, r->a, r->x);
@@ -372,21 +394,24 @@ int prxi_text_encode(prxi_ctx *c, prxi_stream *s, const prxi_text *t, const int3
     text_run r = { .t = t, .s = s, .n = n };
     int err = run_open(&r);
     if (err == PRX_OK)
-        err = embed(&r, ids);
+        err = start(&r, ids);
     for (int64_t i = 0; err == PRX_OK && i < t->cfg.layers; i++) {
         run_layer(&r, &t->layer[i]);
         err = prxi_stream_error(s);
         if (err == PRX_OK && s->cancel && atomic_load(s->cancel))
             err = prxi_fail(c, PRX_ECANCELED, "text encoder: cancelled");
     }
-    if (err == PRX_OK)
-        norm(&r, t->norm, out);
+    if (err == PRX_OK) {
+        norm(&r, t->norm, r.h);
+        prxi_stream_get(s, out, r.h, (size_t)(n * t->cfg.dim) * sizeof *out);
+        err = prxi_stream_error(s);
+    }
     for (int64_t i = 0; err == PRX_OK && i < n * t->cfg.dim; i++)
         if (!isfinite(out[i]))
             err = prxi_fail(c, PRX_ENUMERIC, "text encoder: the output is not finite at token %lld",
                             (long long)(i / t->cfg.dim));
     if (err != PRX_OK)
         prxi_pass_error(c, s->ctx);
-    prxi_arena_close(&r.arena, s->ctx->mem);
+    prxi_device_free(s->ctx, t->k->device, r.arena.base);
     return err;
 }

@@ -29,8 +29,11 @@ typedef struct prxi_decoder prxi_decoder;      /* state of one clip: causal hist
 size_t prxi_decoder_bytes(const prxi_vae *v, const prxi_vae_job *job);
 int  prxi_decoder_open(prxi_ctx *c, prxi_decoder **out, const prxi_vae *v, const prxi_vae_job *job);
 void prxi_decoder_close(prxi_ctx *c, prxi_decoder **d);
-/* Decodes latent frame t (0, 1, 2, ... in order) of latents [z_dim, T, h, w] (f32, as the sampler leaves them: normalised), *n =
- * frames produced (1 for t = 0, then scale_temporal). rgb: [n, H, W, 3] f32 in [0, 1], room for scale_temporal frames. */
+/* Where rgb must lie: NULL is the host, with tiles always. */
+struct prxi_device *prxi_decoder_device(const prxi_vae *v, const prxi_vae_job *job);
+/* Decodes latent frame t (0, 1, 2, ... in order) of latents [z_dim, T, h, w] (f32, as the sampler leaves them: normalised; where the
+ * kernels run), *n = frames produced (1 for t = 0, then scale_temporal). rgb: [n, H, W, 3] f32 in [0, 1], room for scale_temporal
+ * frames. */
 int  prxi_decoder_next(prxi_ctx *c, prxi_stream *s, prxi_decoder *d, const float *latents, int t, float *rgb, int *n);
 
 #endif

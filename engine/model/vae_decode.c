@@ -1,34 +1,25 @@
 /* The decoder object: order of calls, pixels out. */
 #include "vae_int.h"
 
-#include <string.h>
+#include "engine/core/device.h"
 
-/* Channel (c * p + b) * p + a of a patch is pixel (row a, column b): the column is the slower index. */
-void prxi_vae_finish_row(const prxi_vae *v, int64_t raw_w, int64_t y, const float *row, float *rgb)
-{
-    const int p = v->cfg.patch, n = v->cfg.out_channels;
-    for (int a = 0; a < p; a++) {
-        float *out = rgb + (y * p + a) * raw_w * p * 3;
-        for (int64_t x = 0; x < raw_w; x++)
-            for (int b = 0; b < p; b++)
-                for (int c = 0; c < 3; c++) {
-                    const float u = row[x * n + (c * p + b) * p + a] * 0.5f + 0.5f;
-                    *out++ = u < 0.0f ? 0.0f : u > 1.0f ? 1.0f : u;
-                }
-    }
-}
-
-static void to_rgb(void *cookie, int frame, int64_t y, const float *row)
+static void to_rgb(void *cookie, prxi_stream *s, const prxi_vae_core *k, int frame)
 {
     const prxi_decoder *d = cookie;
-    const int64_t p = d->v->cfg.patch, pixels = d->core.raw_h * d->core.raw_w * p * p;
-    prxi_vae_finish_row(d->v, d->core.raw_w, y, row, d->rgb + frame * pixels * 3);
+    const int64_t p = d->v->cfg.patch, pixels = k->raw_h * k->raw_w * p * p;
+    const prxi_frame_rgb a = { k->raw_h, k->raw_w, d->v->cfg.patch, k->raw, d->rgb + frame * pixels * 3 };
+    d->v->k.frame.rgb(s, &a);
 }
 
 static size_t core_bytes(const prxi_vae *v, int64_t h, int64_t w)
 {
     prxi_vae_core k;
     return prxi_vae_core_init(&k, v, h, w, NULL);
+}
+
+prxi_device *prxi_decoder_device(const prxi_vae *v, const prxi_vae_job *job)
+{
+    return prxi_vae_is_tiled(v, job) ? NULL : v->k.device;
 }
 
 size_t prxi_decoder_bytes(const prxi_vae *v, const prxi_vae_job *job)
@@ -61,11 +52,10 @@ int prxi_decoder_open(prxi_ctx *c, prxi_decoder **out, const prxi_vae *v, const 
         err = prxi_vae_tiles_open(c, d);
     } else {
         d->bytes = core_bytes(v, job->height, job->width);
-        d->base = prxi_calloc(c->mem, PRXI_MEM_ACTIVATIONS, d->bytes, 1);
-        if (d->base)
+        d->base = prxi_device_alloc(c, v->k.device, PRXI_MEM_ACTIVATIONS, d->bytes);
+        err = d->base ? prxi_device_zero(c, v->k.device, d->base, d->bytes) : prxi_fail_nomem(c, "VAE decode", d->bytes);
+        if (err == PRX_OK)
             prxi_vae_core_init(&d->core, v, job->height, job->width, d->base);
-        else
-            err = prxi_fail_nomem(c, "VAE decode", d->bytes);
     }
     if (err < 0) {
         prxi_decoder_close(c, &d);
@@ -82,7 +72,7 @@ void prxi_decoder_close(prxi_ctx *c, prxi_decoder **d)
     if (!*d)
         return;
     prxi_vae_tiles_close(c, *d);
-    prxi_free(c->mem, (*d)->base);
+    prxi_device_free(c, (*d)->v->k.device, (*d)->base);
     prxi_free(c->mem, *d);
     *d = NULL;
 }

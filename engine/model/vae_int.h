@@ -34,7 +34,8 @@ struct prxi_vae {
     prxi_vae_info info;
     prxi_kernels k;
     prxi_dtype dtype;
-    float *post_weight, *post_bias;         /* post_quant_conv [z][z] */
+    float *post_weight, *post_bias;         /* post_quant_conv [z][z]; these vectors lie where the kernels run */
+    float *latent_stats;                    /* inv_std, mean: [2][z] */
     prxi_conv *conv_in, *conv_out;          /* conv_out: outputs (kt, channel), 3x3, no bias */
     float *out_bias;
     prxi_vae_res mid[2];
@@ -66,10 +67,11 @@ typedef struct prxi_vae_stage {
     unsigned char *copy;        /* is_residual: the stage's input, for the shortcut round the block */
 } prxi_vae_stage;
 
-/* Receives row y of decoded frame `frame` (of this latent): [W][out_channels], not clamped. Called from tasks. */
-typedef void (*prxi_vae_sink)(void *cookie, int frame, int64_t y, const float *row);
+typedef struct prxi_vae_core prxi_vae_core;
+/* A decoded frame is in core->raw: `frame` counts those of this latent. */
+typedef void (*prxi_vae_sink)(void *cookie, prxi_stream *s, const prxi_vae_core *k, int frame);
 
-typedef struct prxi_vae_core {
+struct prxi_vae_core {
     const prxi_vae *v;
     int64_t h, w;               /* latent size */
     int64_t raw_h, raw_w;       /* of a decoded frame, before unpatchify */
@@ -77,6 +79,7 @@ typedef struct prxi_vae_core {
     prxi_vae_ring in, out;
     float *carry[2];            /* what conv_out owes the next two frames */
     float *taps;                /* conv_out of a strip */
+    float *raw;                 /* a decoded frame: [raw_h][raw_w][out_channels], not clamped */
     unsigned char *x;           /* the travelling frame */
     size_t x_bytes;
     unsigned char *strip;       /* conv1 of a strip */
@@ -85,11 +88,11 @@ typedef struct prxi_vae_core {
     prxi_vae_sink sink;
     void *cookie;
     int emitted;                /* frames of this latent so far */
-} prxi_vae_core;
+};
 
-/* Places everything in base (zeroed by the caller) and returns the bytes taken; base NULL only counts. */
+/* Places everything in base (zeroed by the caller, where the kernels run) and returns the bytes taken; base NULL only counts. */
 size_t prxi_vae_core_init(prxi_vae_core *k, const prxi_vae *v, int64_t h, int64_t w, unsigned char *base);
-/* z: the latent frame's channels are plane_step floats apart, its rows row_step. */
+/* z, where the kernels run: the latent frame's channels are plane_step floats apart, its rows row_step. */
 void prxi_vae_core_next(prxi_vae_core *k, prxi_stream *s, const float *z, int64_t plane_step, int64_t row_step);
 
 /* prxi_conv_run with the core's scratch. */
@@ -105,9 +108,6 @@ static inline int prxi_vae_stop(const prxi_stream *s)
 {
     return prxi_stream_error(s) < 0 || (s->cancel && atomic_load(s->cancel));
 }
-
-/* Row y of raw values to RGB in [0, 1]: unpatchify, clamp. rgb: the frame, raw_w * patch pixels wide. */
-void prxi_vae_finish_row(const prxi_vae *v, int64_t raw_w, int64_t y, const float *row, float *rgb);
 
 struct prxi_decoder {
     const prxi_vae *v;

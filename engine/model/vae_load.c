@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/core/device.h"
 #include "engine/core/json.h"
 #include "engine/weights/safetensors.h"
 
@@ -198,9 +199,15 @@ static float *load_f32(loader *l, int ndim, const int64_t *shape, const char *pr
     return p;
 }
 
+/* What stays a vector, where the kernels run. */
+static float *keep(loader *l, float *p, int64_t n)
+{
+    return prxi_device_floats(l->c, l->v->k.device, p, (size_t)n, &l->err);
+}
+
 static float *load_gamma(loader *l, int ndim, int64_t n, const char *prefix, const char *name)
 {
-    return load_f32(l, ndim, (int64_t[]) { n, 1, 1, 1 }, prefix, name);
+    return keep(l, load_f32(l, ndim, (int64_t[]) { n, 1, 1, 1 }, prefix, name), n);
 }
 
 /* The f32 copies of one convolution. */
@@ -226,6 +233,7 @@ static void free_raw(loader *l, raw_conv *r)
 static void open_conv(loader *l, prxi_conv **out, prxi_conv_desc d)
 {
     d.dtype = l->v->dtype;
+    d.device = l->v->k.device;
     if (l->err == PRX_OK)
         l->err = prxi_conv_open(l->c, out, &l->v->k.conv, &d);
 }
@@ -320,7 +328,7 @@ static void load_out(loader *l, int cin)
     }
     prxi_free(l->c->mem, w);
     prxi_free(l->c->mem, r.weight);
-    v->out_bias = r.bias;
+    v->out_bias = keep(l, r.bias, co);
 }
 
 static void load_block(loader *l, int i, int in)
@@ -358,12 +366,26 @@ static int check_blocks(loader *l, int i, int in)
     return PRX_OK;
 }
 
+static void load_latent(loader *l, int z)
+{
+    prxi_vae *v = l->v;
+    float *stats = prxi_alloc(l->c->mem, PRXI_MEM_WEIGHTS, 2 * (size_t)z * sizeof *stats);
+    if (!stats) {
+        l->err = prxi_fail_nomem(l->c, "VAE", 2 * (size_t)z * sizeof *stats);
+        return;
+    }
+    memcpy(stats, v->cfg.inv_std, (size_t)z * sizeof *stats);
+    memcpy(stats + z, v->cfg.mean, (size_t)z * sizeof *stats);
+    v->latent_stats = keep(l, stats, 2 * z);
+    v->post_weight = keep(l, load_f32(l, 5, (int64_t[]) { z, z, 1, 1, 1 }, "post_quant_conv.", "weight"), (int64_t)z * z);
+    v->post_bias = keep(l, load_f32(l, 1, (int64_t[]) { z }, "post_quant_conv.", "bias"), z);
+}
+
 static void load_all(loader *l)
 {
     prxi_vae *v = l->v;
     const int z = v->cfg.z_dim, top = v->cfg.base_dim * v->cfg.mult[v->cfg.blocks - 1];
-    v->post_weight = load_f32(l, 5, (int64_t[]) { z, z, 1, 1, 1 }, "post_quant_conv.", "weight");
-    v->post_bias = load_f32(l, 1, (int64_t[]) { z }, "post_quant_conv.", "bias");
+    load_latent(l, z);
     load_conv3(l, &v->conv_in, top, z, "decoder.", "conv_in");
     load_res(l, &v->mid[0], top, top, "decoder.mid_block.resnets.0.");
     v->attn_norm = load_gamma(l, 3, top, "decoder.mid_block.attentions.0.", "norm.gamma");
@@ -387,10 +409,11 @@ static int ignored(const char *name)
     return strncmp(name, "encoder.", 8) == 0 || strncmp(name, "quant_conv.", 11) == 0;
 }
 
-static void close_res(prxi_mem *m, prxi_vae_res *r)
+static void close_res(prxi_ctx *c, prxi_device *device, prxi_vae_res *r)
 {
-    prxi_free(m, r->norm1);
-    prxi_free(m, r->norm2);
+    prxi_mem *m = c->mem;
+    prxi_device_free(c, device, r->norm1);
+    prxi_device_free(c, device, r->norm2);
     prxi_conv_close(m, &r->conv1);
     prxi_conv_close(m, &r->conv2);
 }
@@ -401,19 +424,19 @@ void prxi_vae_close(prxi_ctx *c, prxi_vae **vae)
     prxi_mem *m = c->mem;
     if (!v)
         return;
-    float *const arrays[] = { v->post_weight, v->post_bias, v->out_bias, v->attn_norm, v->norm_out };
+    float *const arrays[] = { v->latent_stats, v->post_weight, v->post_bias, v->out_bias, v->attn_norm, v->norm_out };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-        prxi_free(m, arrays[i]);
+        prxi_device_free(c, v->k.device, arrays[i]);
     prxi_conv_close(m, &v->conv_in);
     prxi_conv_close(m, &v->conv_out);
     prxi_conv_close(m, &v->qkv);
     prxi_conv_close(m, &v->proj);
-    close_res(m, &v->mid[0]);
-    close_res(m, &v->mid[1]);
+    close_res(c, v->k.device, &v->mid[0]);
+    close_res(c, v->k.device, &v->mid[1]);
     for (int i = 0; i < PRXI_VAE_MAX_BLOCKS; i++) {
         prxi_vae_block *b = &v->block[i];
         for (int r = 0; r < PRXI_VAE_MAX_RES; r++)
-            close_res(m, &b->res[r]);
+            close_res(c, v->k.device, &b->res[r]);
         for (int p = 0; p < 4; p++)
             prxi_conv_close(m, &b->phase[p]);
         prxi_conv_close(m, &b->time[0]);

@@ -49,10 +49,11 @@ static void place_ring(prxi_vae_core *k, layout *l, prxi_vae_ring *r, int kt, in
     r->plane.base = p ? p + px : NULL;
 }
 
-/* Strips of at least 128 pixels: few rows cost little memory, and blocks of channels give the threads enough to share. */
-static int64_t strip_rows(int64_t h, int64_t w)
+/* Strips of at least 128 pixels: few rows cost little memory, and blocks of channels give the threads enough to share. A device gets a
+ * whole frame in one call. */
+static int64_t strip_rows(const prxi_vae *v, int64_t h, int64_t w)
 {
-    const int64_t rows = (128 + w - 1) / w;
+    const int64_t rows = v->k.device ? h : (128 + w - 1) / w;
     return rows < 2 ? 2 : rows < h ? rows : h;
 }
 
@@ -105,7 +106,7 @@ static void place_frame(prxi_vae_core *k, layout *l)
 
 static void place_stage(prxi_vae_core *k, layout *l, prxi_vae_stage *g, const prxi_vae_res *res, int n)
 {
-    g->strip = strip_rows(g->h, g->w);
+    g->strip = strip_rows(k->v, g->h, g->w);
     for (int r = 0; r < n; r++) {
         place_ring(k, l, &g->ring[r][0], 3, g->h, g->w, res[r].cin, g->strip);
         place_ring(k, l, &g->ring[r][1], 3, g->h, g->w, res[r].cout, g->strip);
@@ -175,7 +176,7 @@ size_t prxi_vae_core_init(prxi_vae_core *k, const prxi_vae *v, int64_t h, int64_
     k->v = v;
     k->h = h, k->w = w;
     k->mid.h = h, k->mid.w = w;
-    k->mid.strip = strip_rows(h, w);
+    k->mid.strip = strip_rows(v, h, w);
     place_ring(k, &l, &k->in, 3, h, w, v->cfg.z_dim, h);
     place_stage(k, &l, &k->mid, v->mid, 2);
     place_blocks(k, &l);
@@ -188,6 +189,7 @@ size_t prxi_vae_core_init(prxi_vae_core *k, const prxi_vae *v, int64_t h, int64_
     k->carry[1] = take(&l, prxi_mul(pixels, co * sizeof(float)));
     k->taps = take(&l, prxi_mul((size_t)(last->strip + 1) * (size_t)k->raw_w,
                                 (size_t)prxi_conv_pitch(3 * (int64_t)co) * sizeof(float)));
+    k->raw = take(&l, prxi_mul(pixels, co * sizeof(float)));
     return l.used;
 }
 
@@ -218,44 +220,18 @@ static void causal_sources(prxi_conv_args *a, const prxi_vae_ring *r, int kt)
 }
 
 /* The zero pixels round rows [begin, end) of the travelling frame: its buffer held something else before. */
-static void zero_pads(const prxi_vae_core *k, const prxi_vae_geom *g, int64_t begin, int64_t end)
+static void zero_pads(const prxi_vae_core *k, prxi_stream *s, const prxi_vae_geom *g, int64_t begin, int64_t end)
 {
-    const size_t px = pixel_bytes(k, g->c);
-    for (int64_t r = begin; r <= end; r++)
-        memset(k->x + g->offset + (size_t)r * (size_t)(g->w + 1) * px, 0, px);
-}
-
-enum { NORM_PIECE = 64 };       /* pixels of a task */
-
-typedef struct norm_job {
-    const prxi_vae *v;
-    int64_t begin, w, c, pieces;
-    const prxi_plane *x, *out;
-    const float *gamma;
-    int silu;
-} norm_job;
-
-static void norm_task(void *cookie, int64_t i, int thread)
-{
-    (void)thread;
-    const norm_job *j = cookie;
-    const prxi_dtype t = j->v->dtype;
-    const int64_t row = j->begin + i / j->pieces, x = j->w * (i % j->pieces) / j->pieces;
-    const int64_t end = j->w * (i % j->pieces + 1) / j->pieces, pitch = prxi_conv_pitch(j->c);
-    const size_t at = (size_t)(x * pitch) * prxi_dtype_size(t);
-    unsigned char *out = prxi_plane_row(j->out, row) + at;
-    j->v->k.conv.rms_silu[t](end - x, j->c, prxi_plane_row(j->x, row) + at, pitch, j->gamma, j->silu, out, pitch);
-    if (pitch != j->c)
-        for (int64_t p = 0; p < end - x; p++)
-            prxi_store(out, t, (size_t)(p * pitch + j->c), 0.0f);
+    const prxi_frame_clear a = { frame_plane(k, g), begin, end, pixel_bytes(k, g->c) };
+    k->v->k.frame.clear(s, &a);
 }
 
 void prxi_vae_norm(const prxi_vae *v, prxi_stream *s, int64_t begin, int64_t end, int64_t w, int64_t c,
                    const prxi_plane *x, const float *gamma, int silu, const prxi_plane *out)
 {
-    norm_job j = { v, begin, w, c, (w + NORM_PIECE - 1) / NORM_PIECE, x, out, gamma, silu };
+    const prxi_frame_norm a = { v->dtype, begin, end, w, c, *x, *out, gamma, silu, &v->k.conv };
     if (end > begin)
-        prxi_parallel_for(s, (end - begin) * j.pieces, norm_task, &j);
+        v->k.frame.norm(s, &a);
 }
 
 /* A 3x3 convolution lags a row behind its input, until the last row is in. */
@@ -302,7 +278,7 @@ static void run_res(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const p
         prxi_vae_norm(k->v, s, a1.begin, a1.end, g->w, r->cout, &mid, r->norm2, 1, &h2);
         a2.end = ready(a1.end, g->h);
         if (!a2.add && a2.end > a2.begin)
-            zero_pads(k, out, a2.begin, a2.end);
+            zero_pads(k, s, out, a2.begin, a2.end);
         prxi_vae_conv(k, s, a2);
         row = end;
         a1.begin = a1.end;
@@ -312,32 +288,14 @@ static void run_res(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const p
 
 /* ---- upsampling ---- */
 
-/* DupUp3D (models.md 2.5): the block's input, its channels repeated, spread over the doubled picture, added to it. */
-typedef struct dup_job {
-    prxi_vae_core *k;
-    const prxi_vae_stage *g;
-    int ft, sub;                /* frames that come from one; which of them this is */
-    int64_t begin;
-} dup_job;
-
-static void dup_task(void *cookie, int64_t i, int thread)
+/* The block's input, repeated, is added to the doubled picture. */
+static void shortcut(prxi_vae_core *k, prxi_stream *s, const prxi_vae_stage *g, const prxi_vae_block *b, int sub, int64_t begin,
+                     int64_t end)
 {
-    (void)thread;
-    const dup_job *j = cookie;
-    const prxi_vae_stage *g = j->g;
-    const prxi_dtype t = j->k->v->dtype;
-    const int64_t y = j->begin + i, in_pitch = prxi_conv_pitch(g->in.c), out_pitch = prxi_conv_pitch(g->up.c);
-    const int repeats = g->up.c * j->ft * 4 / g->in.c;
-    const prxi_plane up = frame_plane(j->k, &g->up);
-    unsigned char *row = prxi_plane_row(&up, y);
-    for (int64_t x = 0; x < g->up.w; x++) {
-        const size_t src = (size_t)((y / 2 * g->w + x / 2) * in_pitch), dst = (size_t)(x * out_pitch);
-        for (int o = 0; o < g->up.c; o++) {
-            const int q = ((o * j->ft + j->sub) * 2 + (int)(y % 2)) * 2 + (int)(x % 2);
-            prxi_store(row, t, dst + (size_t)o,
-                       prxi_load(row, t, dst + (size_t)o) + prxi_load(g->copy, t, src + (size_t)(q / repeats)));
-        }
-    }
+    const prxi_plane in = { g->copy, g->w * (int64_t)pixel_bytes(k, g->in.c), g->h, 0 };
+    const prxi_frame_dup a = { k->v->dtype, in, frame_plane(k, &g->up), begin, end, g->up.w, g->in.c, g->up.c,
+                               b->temporal ? 2 : 1, sub };
+    k->v->k.frame.dup(s, &a);
 }
 
 static void upsample(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const prxi_vae_block *b, int sub)
@@ -345,7 +303,7 @@ static void upsample(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const 
     const prxi_plane x = frame_plane(k, &g->out), y = frame_plane(k, &g->up);
     for (int64_t row = 0; row < g->h && !prxi_vae_stop(s); row += g->strip) {
         const int64_t end = row + g->strip < g->h ? row + g->strip : g->h;
-        zero_pads(k, &g->up, 2 * row, 2 * end);
+        zero_pads(k, s, &g->up, 2 * row, 2 * end);
         for (int p = 0; p < 4; p++) {
             const prxi_conv_args a = { .conv = b->phase[p], .src = { x }, .height = g->h, .width = g->w, .begin = row,
                                        .end = end, .dy = p / 2 - 1, .dx = p % 2 - 1, .out = y, .scale = 2,
@@ -353,10 +311,8 @@ static void upsample(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const 
                                        .out_dtype = k->v->dtype };
             prxi_vae_conv(k, s, a);
         }
-        if (g->copy) {
-            dup_job j = { k, g, b->temporal ? 2 : 1, sub, 2 * row };
-            prxi_parallel_for(s, 2 * (end - row), dup_task, &j);
-        }
+        if (g->copy)
+            shortcut(k, s, g, b, sub, 2 * row, 2 * end);
     }
 }
 
@@ -367,43 +323,17 @@ static void time_conv(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const
                          .out = frame_plane(k, &g->out), .scale = 1, .out_pitch = prxi_conv_pitch(b->cout),
                          .out_dtype = k->v->dtype };
     causal_sources(&a, &g->time, 3);
-    zero_pads(k, &g->out, 0, g->h);
+    zero_pads(k, s, &g->out, 0, g->h);
     prxi_vae_conv(k, s, a);
 }
 
-static void copy_rows(const prxi_plane *from, const prxi_plane *to, int64_t rows, size_t bytes)
+static void copy_rows(const prxi_vae_core *k, prxi_stream *s, const prxi_plane *from, const prxi_plane *to, int64_t rows, size_t bytes)
 {
-    for (int64_t r = 0; r < rows; r++)
-        memcpy(prxi_plane_row(to, r), prxi_plane_row(from, r), bytes);
+    const prxi_frame_copy a = { *from, *to, rows, bytes };
+    k->v->k.frame.copy(s, &a);
 }
 
 /* ---- head ---- */
-
-typedef struct head_job {
-    prxi_vae_core *k;
-    const prxi_plane *taps;
-    int64_t begin;
-} head_job;
-
-/* conv_out gave what this frame adds to itself, to the next and to the one after: finish this one, carry the others. */
-static void head_task(void *cookie, int64_t i, int thread)
-{
-    (void)thread;
-    const head_job *j = cookie;
-    prxi_vae_core *k = j->k;
-    const int64_t y = j->begin + i, co = k->v->cfg.out_channels, pitch = prxi_conv_pitch(3 * co);
-    float *t = (float *)(void *)prxi_plane_row(j->taps, y), *row = t;
-    float *next = k->carry[0] + y * k->raw_w * co, *after = k->carry[1] + y * k->raw_w * co;
-    for (int64_t x = 0; x < k->raw_w; x++)
-        for (int64_t o = 0; o < co; o++) {
-            const float first = t[x * pitch + o], second = t[x * pitch + co + o], third = t[x * pitch + 2 * co + o];
-            const int64_t at = x * co + o;
-            row[at] = next[at] + third + k->v->out_bias[o];    /* at <= x * pitch + o: read before */
-            next[at] = after[at] + second;
-            after[at] = first;
-        }
-    k->sink(k->cookie, k->emitted, y, row);
-}
 
 static void head(prxi_vae_core *k, prxi_stream *s, const prxi_vae_stage *g)
 {
@@ -419,10 +349,13 @@ static void head(prxi_vae_core *k, prxi_stream *s, const prxi_vae_stage *g)
         prxi_vae_norm(k->v, s, row, end, g->w, g->out.c, &x, k->v->norm_out, 1, &h);
         a.end = ready(end, g->h);
         prxi_vae_conv(k, s, a);
-        head_job j = { k, &taps, a.begin };
-        prxi_parallel_for(s, a.end - a.begin, head_task, &j);
+        const prxi_frame_carry c = { a.begin, a.end, k->raw_w, pitch, k->v->cfg.out_channels, taps, k->carry[0], k->carry[1],
+                                     k->raw, k->v->out_bias };
+        k->v->k.frame.carry(s, &c);
         a.begin = a.end;
     }
+    if (!prxi_vae_stop(s))
+        k->sink(k->cookie, s, k, k->emitted);
     k->emitted++;
 }
 
@@ -437,7 +370,7 @@ static void run_stage(prxi_vae_core *k, prxi_stream *s, int i)
     g->frames++;
     if (g->copy) {
         const prxi_plane copy = { g->copy, g->w * (int64_t)pixel_bytes(k, g->in.c), g->h, 0 };
-        copy_rows(&in, &copy, g->h, (size_t)copy.pitch);
+        copy_rows(k, s, &in, &copy, g->h, (size_t)copy.pitch);
     }
     for (int r = 0; r < v->cfg.res_per_block; r++)
         run_res(k, s, g, &b->res[r], g->ring[r], r ? &g->out : &g->in, &g->out);
@@ -454,39 +387,11 @@ static void run_stage(prxi_vae_core *k, prxi_stream *s, int i)
     }
     g->time.frames++;
     const prxi_plane now = ring_plane(&g->time, 0);
-    copy_rows(&out, &now, g->h, (size_t)g->w * pixel_bytes(k, g->out.c));
+    copy_rows(k, s, &out, &now, g->h, (size_t)g->w * pixel_bytes(k, g->out.c));
     for (int sub = 0; sub < 2; sub++) {
         time_conv(k, s, g, b, sub);
         upsample(k, s, g, b, sub);
         run_stage(k, s, i + 1);
-    }
-}
-
-typedef struct latent_job {
-    prxi_vae_core *k;
-    const float *z;
-    int64_t plane_step, row_step;
-    const prxi_plane *out;
-} latent_job;
-
-/* De-normalisation as the pipeline does it, then post_quant_conv: a matrix of z_dim squared, in f32. */
-static void latent_task(void *cookie, int64_t y, int thread)
-{
-    (void)thread;
-    const latent_job *j = cookie;
-    const prxi_vae *v = j->k->v;
-    const int n = v->cfg.z_dim;
-    unsigned char *out = prxi_plane_row(j->out, y);
-    float z[256];
-    for (int64_t x = 0; x < j->k->w; x++) {
-        for (int i = 0; i < n; i++)
-            z[i] = j->z[i * j->plane_step + y * j->row_step + x] / v->cfg.inv_std[i] + v->cfg.mean[i];
-        for (int o = 0; o < n; o++) {
-            float sum = v->post_bias[o];
-            for (int i = 0; i < n; i++)
-                sum += v->post_weight[o * n + i] * z[i];
-            prxi_store(out, v->dtype, (size_t)(x * prxi_conv_pitch(n) + o), sum);
-        }
     }
 }
 
@@ -498,11 +403,12 @@ void prxi_vae_core_next(prxi_vae_core *k, prxi_stream *s, const float *z, int64_
     k->emitted = 0;
     k->in.frames++;
     const prxi_plane now = ring_plane(&k->in, 0);
-    latent_job j = { k, z, plane_step, row_step, &now };
-    prxi_parallel_for(s, k->h, latent_task, &j);
+    const prxi_frame_latent l = { v->dtype, v->cfg.z_dim, k->h, k->w, plane_step, row_step, z, v->latent_stats,
+                                  v->latent_stats + v->cfg.z_dim, v->post_weight, v->post_bias, now };
+    v->k.frame.latent(s, &l);
     prxi_conv_args a = conv3_args(k, g, v->conv_in, &k->in, &x, g->in.c);
     a.end = k->h;
-    zero_pads(k, &g->in, 0, k->h);
+    zero_pads(k, s, &g->in, 0, k->h);
     prxi_vae_conv(k, s, a);
     run_res(k, s, g, &v->mid[0], g->ring[0], &g->in, &g->in);
     prxi_vae_attention(k, s, &x);

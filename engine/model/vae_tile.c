@@ -1,9 +1,12 @@
 /* Spatial tiling (models.md 2.6): tiles of 256 pixels every 192, each decoded over the whole clip with a fresh history, blended
  * with the tile above and then with the tile to the left. The workspace is that of a tile, but a tile needs all its frames
- * before the next one begins: the clip is decoded at the first call and finished frames are kept until they are asked for. */
+ * before the next one begins: the clip is decoded at the first call and finished frames are kept until they are asked for. Blending is the
+ * host's, whatever decodes. */
 #include "vae_int.h"
 
 #include <string.h>
+
+#include "engine/core/device.h"
 
 /* Sizes in raw units: pixels before unpatchify. */
 typedef struct prxi_vae_tiles {
@@ -90,7 +93,7 @@ int prxi_vae_tiles_open(prxi_ctx *c, prxi_decoder *d)
     *t = g;
     const size_t n = (size_t)g.frames, canvas = prxi_mul((size_t)g.raw_h * (size_t)g.raw_w, (size_t)g.co);
     d->bytes = tile_bytes(d->v, &d->job, &g);
-    d->base = prxi_alloc(c->mem, PRXI_MEM_ACTIVATIONS, d->bytes);
+    d->base = prxi_device_alloc(c, d->v->k.device, PRXI_MEM_ACTIVATIONS, d->bytes);
     t->frame = prxi_calloc(c->mem, PRXI_MEM_ACTIVATIONS, frame_size(&g) * (size_t)d->v->cfg.scale_temporal, sizeof(float));
     t->above = prxi_calloc(c->mem, PRXI_MEM_ACTIVATIONS, prxi_mul(n, above_size(&g, d->job.width)), sizeof(float));
     t->left = prxi_calloc(c->mem, PRXI_MEM_ACTIVATIONS, prxi_mul(n, left_size(&g)), sizeof(float));
@@ -113,11 +116,10 @@ void prxi_vae_tiles_close(prxi_ctx *c, prxi_decoder *d)
     d->tiles = NULL;
 }
 
-static void to_tile(void *cookie, int frame, int64_t y, const float *row)
+static void to_tile(void *cookie, prxi_stream *s, const prxi_vae_core *k, int frame)
 {
     const tiles *t = cookie;
-    memcpy(t->frame + (size_t)frame * frame_size(t) + y * t->tile_w * t->co, row,
-           (size_t)(t->tile_w * t->co) * sizeof(float));
+    prxi_stream_get(s, t->frame + (size_t)frame * frame_size(t), k->raw, (size_t)(t->tile_h * t->tile_w * t->co) * sizeof(float));
 }
 
 /* out = a * (1 - i / extent) + out * (i / extent); the factors as Python rounds them. */
@@ -177,7 +179,8 @@ static void decode_tile(prxi_stream *s, prxi_decoder *d, const float *latents, i
     const int64_t h = least(t->tile, job->height - y), w = least(t->tile, job->width - x);
     place p = { row, column, least(t->tile, job->height - y + t->stride) * t->unit,
                 least(t->tile, job->width - x + t->stride) * t->unit, 0 };
-    memset(d->base, 0, d->bytes);
+    if (prxi_device_zero(s->ctx, d->v->k.device, d->base, d->bytes) < 0)
+        prxi_stream_fail(s, PRX_EIO, "VAE tiles", "the workspace cannot be cleared");
     prxi_vae_core_init(&d->core, d->v, h, w, d->base);
     d->core.sink = to_tile;
     d->core.cookie = t;
@@ -205,9 +208,12 @@ int prxi_vae_tiles_next(prxi_ctx *c, prxi_stream *s, prxi_decoder *d, const floa
             for (int64_t column = 0; column * g->stride < d->job.width && !prxi_vae_stop(s); column++)
                 decode_tile(s, d, latents, row, column);
     const int64_t first = t == 0 ? 0 : (int64_t)(t - 1) * cfg->scale_temporal + 1;
-    for (int f = 0; f < n; f++)
-        for (int64_t y = 0; y < g->raw_h; y++)
-            prxi_vae_finish_row(d->v, g->raw_w, y, g->canvas + ((first + f) * g->raw_h + y) * g->raw_w * g->co,
-                                rgb + f * g->raw_h * g->raw_w * cfg->patch * cfg->patch * 3);
+    prxi_frame_ops host;
+    prxi_frame_init_ref(&host);
+    for (int f = 0; f < n; f++) {
+        const prxi_frame_rgb a = { g->raw_h, g->raw_w, cfg->patch, g->canvas + (first + f) * g->raw_h * g->raw_w * g->co,
+                                   rgb + f * g->raw_h * g->raw_w * cfg->patch * cfg->patch * 3 };
+        host.rgb(s, &a);
+    }
     return PRX_OK;
 }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "engine/core/device.h"
 #include "onednn/gemm.h"
 
 struct prxi_conv {
@@ -15,7 +16,8 @@ struct prxi_conv {
     float *bias;                            /* [blocks * block] */
     unsigned char *weights;                 /* [blocks][kt * kh rows of taps, then the shortcut] */
     prxi_dnn_linear *dnn;                   /* set: a product of oneDNN; nothing is packed here */
-    int64_t k;                              /* of that product */
+    int64_t k;                              /* of that product, and of a device's */
+    prxi_device *device;                    /* set: bias and weights ([cout][k]) lie there */
     int64_t tile[PRXI_DNN_TILES];           /* its row counts */
 };
 
@@ -23,9 +25,9 @@ void prxi_conv_close(prxi_mem *m, prxi_conv **conv)
 {
     if (!*conv)
         return;
-    prxi_free(m, (*conv)->bias);
-    prxi_free(m, (*conv)->weights);
     prxi_ctx c = { .mem = m };
+    prxi_device_free(&c, (*conv)->device, (*conv)->bias);
+    prxi_device_free(&c, (*conv)->device, (*conv)->weights);
     prxi_dnn_close(&c, &(*conv)->dnn);
     prxi_free(m, *conv);
     *conv = NULL;
@@ -34,6 +36,11 @@ void prxi_conv_close(prxi_mem *m, prxi_conv **conv)
 size_t prxi_conv_bytes(const prxi_conv *conv)
 {
     return conv->bytes;
+}
+
+static float bias_of(const prxi_conv_desc *d, int64_t o)
+{
+    return d->bias[o] + (d->shortcut_cin ? d->shortcut_bias[o] : 0.0f);
 }
 
 /* Element k of output j of a tap of a block. */
@@ -56,33 +63,32 @@ static void pack_output(prxi_conv *l, const prxi_conv_desc *d, int64_t o)
                 put_weight(l, block + (size_t)r * l->tap_bytes, x * l->pitch + i, j, *w++);
     for (int64_t i = 0; i < d->shortcut_cin; i++)
         put_weight(l, block + (size_t)rows * l->tap_bytes, i, j, d->shortcut[o * d->shortcut_cin + i]);
-    l->bias[o] = d->bias[o] + (d->shortcut_cin ? d->shortcut_bias[o] : 0.0f);
+    l->bias[o] = bias_of(d, o);
 }
 
 /* Rows of a product: (tap row, column, channel), then the shortcut: the order in which a tile gathers a pixel. */
-static void matrix_row(const prxi_conv *l, const prxi_conv_desc *d, int64_t o, prxi_bf16 *row)
+static void matrix_row(const prxi_conv *l, const prxi_conv_desc *d, prxi_dtype t, int64_t o, void *row)
 {
     const int64_t rows = (int64_t)d->kt * d->kh;
     const float *w = d->weight + o * d->cin * rows * d->kw;
     for (int64_t i = 0; i < d->cin; i++)
         for (int64_t r = 0; r < rows; r++)
             for (int64_t x = 0; x < d->kw; x++)
-                row[(r * d->kw + x) * l->pitch + i] = prxi_f32_to_bf16(*w++);
+                prxi_store(row, t, (size_t)((r * d->kw + x) * l->pitch + i), *w++);
     for (int64_t i = 0; i < d->shortcut_cin; i++)
-        row[rows * d->kw * l->pitch + i] = prxi_f32_to_bf16(d->shortcut[o * d->shortcut_cin + i]);
+        prxi_store(row, t, (size_t)(rows * d->kw * l->pitch + i), d->shortcut[o * d->shortcut_cin + i]);
 }
 
 /* PRX_OK with l->dnn set, or left NULL where oneDNN has no such product or none with AMX. */
 static int open_product(prxi_ctx *c, prxi_conv *l, const prxi_conv_desc *d, int matmul)
 {
     enum { TILE_BYTES = 700 << 10 };        /* of gathered pixels: half of a 2 MiB L2 is left to the weights */
-    l->k = (int64_t)l->kt * l->kh * l->kw * l->pitch + l->shortcut_pitch;
     prxi_bf16 *w = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, (size_t)d->cout, (size_t)l->k * sizeof *w);
     if (!w)
         return prxi_fail_nomem(c, "convolution weights", prxi_mul((size_t)d->cout, (size_t)l->k * sizeof *w));
     for (int64_t o = 0; o < d->cout; o++) {
-        matrix_row(l, d, o, w + o * l->k);
-        l->bias[o] = d->bias[o] + (d->shortcut_cin ? d->shortcut_bias[o] : 0.0f);
+        matrix_row(l, d, PRXI_BF16, o, w + o * l->k);
+        l->bias[o] = bias_of(d, o);
     }
     l->tile[0] = 64 * l->k * 2 <= TILE_BYTES ? 64 : 32;
     l->tile[1] = l->tile[0] / 2;
@@ -109,6 +115,40 @@ static int pack(prxi_ctx *c, prxi_conv *l, const prxi_conv_desc *d)
     return PRX_OK;
 }
 
+/* Rows of a product in the type of the layer, and the bias. */
+static int open_device(prxi_ctx *c, prxi_conv *l, const prxi_conv_desc *d)
+{
+    const size_t el = prxi_dtype_size(l->dtype), bytes = prxi_mul((size_t)d->cout, (size_t)l->k * el);
+    unsigned char *w = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, bytes, 1);
+    float *bias = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, (size_t)d->cout * sizeof *bias);
+    int err = w && bias ? PRX_OK : prxi_fail_nomem(c, "convolution weights", bytes);
+    l->device = d->device;
+    l->bytes = bytes;
+    for (int64_t o = 0; err == PRX_OK && o < d->cout; o++) {
+        matrix_row(l, d, l->dtype, o, w + (size_t)(o * l->k) * el);
+        bias[o] = bias_of(d, o);
+    }
+    if (err == PRX_OK && !(l->weights = prxi_device_alloc(c, d->device, PRXI_MEM_WEIGHTS, bytes)))
+        err = prxi_fail_nomem(c, "convolution weights on the device", bytes);
+    if (err == PRX_OK)
+        err = prxi_device_put(c, d->device, l->weights, w, bytes);
+    prxi_free(c->mem, w);
+    if (err < 0)
+        prxi_free(c->mem, bias);
+    else
+        l->bias = prxi_device_floats(c, d->device, bias, (size_t)d->cout, &err);
+    return err;
+}
+
+static int open_host(prxi_ctx *c, prxi_conv *l, const prxi_conv_ops *ops, const prxi_conv_desc *d)
+{
+    l->bias = prxi_calloc(c->mem, PRXI_MEM_WEIGHTS, (size_t)(l->blocks * l->block), sizeof(float));
+    int err = l->bias ? PRX_OK : prxi_fail_nomem(c, "convolution bias", (size_t)(l->blocks * l->block) * sizeof(float));
+    if (err == PRX_OK && ops->matmul && d->dtype == PRXI_BF16)
+        err = open_product(c, l, d, ops->matmul);
+    return err == PRX_OK && !l->dnn ? pack(c, l, d) : err;
+}
+
 int prxi_conv_open(prxi_ctx *c, prxi_conv **out, const prxi_conv_ops *ops, const prxi_conv_desc *d)
 {
     const size_t el = prxi_dtype_size(d->dtype);
@@ -117,7 +157,7 @@ int prxi_conv_open(prxi_ctx *c, prxi_conv **out, const prxi_conv_ops *ops, const
     if (!l)
         return prxi_fail_nomem(c, "convolution", sizeof *l);
     l->dtype = d->dtype;
-    l->kt = d->kt, l->kh = d->kh, l->kw = d->kw, l->block = ops->block;
+    l->kt = d->kt, l->kh = d->kh, l->kw = d->kw, l->block = d->device ? 1 : ops->block;
     l->cout = d->cout;
     l->blocks = (d->cout + l->block - 1) / l->block;
     l->pitch = prxi_conv_pitch(d->cin);
@@ -126,12 +166,8 @@ int prxi_conv_open(prxi_ctx *c, prxi_conv **out, const prxi_conv_ops *ops, const
     l->block_bytes = prxi_add(prxi_mul(l->tap_bytes, (size_t)l->kt * (size_t)l->kh),
                               (size_t)l->shortcut_pitch * (size_t)l->block * el);
     l->bytes = prxi_mul(l->block_bytes, (size_t)l->blocks);
-    l->bias = prxi_calloc(c->mem, PRXI_MEM_WEIGHTS, (size_t)(l->blocks * l->block), sizeof(float));
-    int err = l->bias ? PRX_OK : prxi_fail_nomem(c, "convolution bias", (size_t)(l->blocks * l->block) * sizeof(float));
-    if (err == PRX_OK && ops->matmul && d->dtype == PRXI_BF16)
-        err = open_product(c, l, d, ops->matmul);
-    if (err == PRX_OK && !l->dnn)
-        err = pack(c, l, d);
+    l->k = (int64_t)l->kt * l->kh * l->kw * l->pitch + l->shortcut_pitch;
+    const int err = d->device ? open_device(c, l, d) : open_host(c, l, ops, d);
     if (err < 0)
         prxi_conv_close(c->mem, &l);
     *out = l;
@@ -162,7 +198,7 @@ static size_t wide_shortcut(const prxi_conv *l, int64_t width)
 
 size_t prxi_conv_scratch(const prxi_conv_ops *ops, const prxi_conv *conv, int64_t width, int64_t rows)
 {
-    if (!ops->widen || conv->dtype != PRXI_BF16 || conv->dnn)
+    if (conv->device || !ops->widen || conv->dtype != PRXI_BF16 || conv->dnn)
         return 0;
     return (size_t)conv->kt * (size_t)(rows + conv->kh - 1) * wide_row(conv, width) +
            (size_t)rows * wide_shortcut(conv, width);
@@ -328,9 +364,35 @@ static void run_product(prxi_stream *s, const prxi_conv_ops *ops, const prxi_con
     prxi_free(s->ctx->mem, job.scratch);
 }
 
+/* ---- run on a device ---- */
+
+static prxi_device_plane plane_of(const prxi_plane *p)
+{
+    return (prxi_device_plane) { p->base, p->pitch, p->rows, p->first };
+}
+
+static void run_device(prxi_stream *s, const prxi_conv_args *a)
+{
+    const prxi_conv *l = a->conv;
+    if (prxi_stream_error(s) || a->end <= a->begin)
+        return;
+    prxi_device_conv d = { l->dtype, a->out_dtype, l->kt, l->kh, l->kw, a->dy, a->dx, a->scale, a->oy, a->ox, a->add, l->cout, l->pitch,
+                           l->shortcut_pitch, a->out_pitch, a->height, a->width, a->begin, a->end, l->weights, l->bias,
+                           { { NULL, 0, 0, 0 } }, plane_of(&a->shortcut), plane_of(&a->out) };
+    for (int t = 0; t < l->kt; t++)
+        d.src[t] = plane_of(&a->src[t]);
+    const int err = l->device->conv(l->device, &d);
+    if (err < 0)
+        prxi_stream_fail(s, err, l->device->name, l->device->error(l->device));
+}
+
 void prxi_conv_run(prxi_stream *s, const prxi_conv_ops *ops, const prxi_conv_args *a)
 {
     const prxi_conv *l = a->conv;
+    if (l->device) {
+        run_device(s, a);
+        return;
+    }
     if (l->dnn) {
         if (a->end > a->begin)
             run_product(s, ops, a);

@@ -67,6 +67,7 @@ typedef struct prxi_conv_desc {
     const float *shortcut_bias;
     int64_t shortcut_cin;
     prxi_dtype dtype;               /* of input and weights */
+    struct prxi_device *device;     /* where the weights go and the sum runs; NULL: here */
 } prxi_conv_desc;
 
 typedef struct prxi_conv prxi_conv; /* packed weights: immutable, shared */

@@ -177,9 +177,9 @@ static double number(const cJSON *o, const char *key)
     return cJSON_IsNumber(v) ? v->valuedouble : NAN;
 }
 
-static int read_result(prxi_ctx *c, const prx_job *j, prxi_trial *t)
+static int read_result(prxi_ctx *c, prx_job *j, prxi_trial *t)
 {
-    memcpy(t->clip.latents, j->latents, t->clip.latent_elems * sizeof(float));
+    memcpy(t->clip.latents, prxi_run_latents(j), t->clip.latent_elems * sizeof(float));
     t->denoise = j->phases.denoise, t->decode = j->phases.decode, t->load = j->phases.load, t->text = j->phases.text;
     t->seconds = t->denoise + t->decode;
     t->steps = (int)j->set.steps;

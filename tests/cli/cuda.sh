@@ -1,5 +1,5 @@
 #!/bin/sh
-# --device cuda: what is missing is said (exit 4); with the emulated device the transformer runs on it, and what does not is refused.
+# --device cuda: what is missing is said (exit 4); with the emulated device everything runs on it, and what does not is refused.
 . "$PRX_SOURCE/tests/cli/lib.sh"
 emulation=$PRX_BINARY/tests/libpraxino_cuda_emu.so
 
@@ -30,14 +30,32 @@ check "the same picture" "$PRAXINO" compare "$tmp/cpu.y4m" "$tmp/cuda.y4m" --jso
 psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
 check "PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 50) }'
 expect 0 "render in bf16" render --device cuda -o "$tmp/bf16.y4m"
-expect 0 "a cache outside of the network" render --device cuda -o "$tmp/easy.y4m" --cache easycache
+check "stats: everything" grep -q '"decoder":[[:space:]]*"cuda"' "$tmp/stats.json"
+
+# A cache takes the decisions that it takes on the CPU, and the picture is that of the CPU.
+both() {
+    name=$1
+    shift
+    expect 0 "$name on the CPU" render --dtype f32 --device cpu -o "$tmp/$name-cpu.y4m" --stats "$tmp/$name-cpu.json" "$@"
+    expect 0 "$name" render --dtype f32 --device cuda -o "$tmp/$name.y4m" --stats "$tmp/$name.json" "$@"
+    for f in "$name-cpu" "$name"; do
+        sed -n 's/.*"decision":[[:space:]]*"\([a-z]*\)".*/\1/p' "$tmp/$f.json" >"$tmp/$f.txt"
+    done
+    check "$name decides alike" cmp -s "$tmp/$name-cpu.txt" "$tmp/$name.txt"
+    check "$name: compare" "$PRAXINO" compare "$tmp/$name-cpu.y4m" "$tmp/$name.y4m" --json "$tmp/compare.json"
+    psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
+    check "$name: PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 50) }'
+}
+both dbcache --steps 4 --cache dbcache --set cache.max_warmup_steps=2 --set cache.residual_diff_threshold=10 --set cache.calibrator=newton
+both easycache --steps 4 --cache easycache --set cache.ret_steps=2 --set cache.thresh=10
 expect 3 "device memory that will not do" env PRAXINO_EMU_MEMORY=100000 "$PRAXINO" render "a ball" -m "$model" --device cuda \
     -o "$tmp/b.y4m" --width 32 --height 32 --frames 5
 says "device memory" "device memory"
 expect 4 "svg2" render --device cuda -o "$tmp/b.y4m" --attention svg2
 says "svg2" "svg2"
-expect 4 "a cache inside the network" render --device cuda -o "$tmp/b.y4m" --cache dbcache
-says "dbcache" "dbcache"
+expect 4 "calibration" render --device cuda -o "$tmp/b.y4m" --cache magcache --set cache.calibrate="$tmp/m.json"
+says "calibrate" "calibration"
+expect 4 "a trace" render --device cuda -o "$tmp/b.y4m" --cache dbcache --record-trace "$tmp/t.json"
 expect 4 "a dump of a layer" render --device cuda -o "$tmp/b.y4m" --dump "$tmp/d.safetensors" --set dump_layer=0
 expect 4 "bench" "$PRAXINO" bench norm --device cuda
 absent "$tmp/b.y4m" "$tmp/d.safetensors"

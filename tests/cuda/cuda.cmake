@@ -27,19 +27,23 @@ function(prx_cuda_test name source)
 endfunction()
 
 # The kernel checks of the CPU with the tables of the device, and the network against the numbers of diffusers.
-foreach(name norm act attention)
+foreach(name norm act attention conv)
     prx_cuda_test(${name} kcheck/${name}.c)
 endforeach()
 prx_cuda_test(ops cuda/ops.c)
 prx_cuda_test(mutants cuda/mutants.c)
 prx_cuda_test(faults cuda/faults.c)
 prx_cuda_test(dit golden/dit.c)
-target_sources(cuda_dit PRIVATE golden/common.c)
+prx_cuda_test(text golden/text.c)
+prx_cuda_test(vae golden/vae.c wan21_patch2 wan22_ti2v)
+foreach(name dit text vae)
+    target_sources(cuda_${name} PRIVATE golden/common.c)
+endforeach()
 
 add_test(NAME cuda/mutated_sources COMMAND sh cuda/mutants.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set(env "PRX_SOURCE=${PROJECT_SOURCE_DIR}" "PRX_BINARY=${PROJECT_BINARY_DIR}" "CXX=${CMAKE_CXX_COMPILER}"
         "CASES=$<TARGET_FILE:cuda_mutants>" "EMU_OBJECTS=$<JOIN:$<TARGET_OBJECTS:cuda_emu>, >")
-set_tests_properties(cuda/mutated_sources PROPERTIES LABELS cuda TIMEOUT ${PRX_TIMEOUT} ENVIRONMENT "${env}")
+set_tests_properties(cuda/mutated_sources PROPERTIES LABELS cuda TIMEOUT 1800 ENVIRONMENT "${env}")
 
 # What ptxas says of the kernels, where there is nvcc.
 add_test(NAME cuda/gates COMMAND sh cuda/gates.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})

@@ -98,6 +98,13 @@ int prxi_cu_copy(void *dev, void *to, const void *from, size_t bytes)
     return PRX_OK;
 }
 
+int prxi_cu_zero(void *dev, void *p, size_t bytes)
+{
+    (void)dev;
+    memset(p, 0, bytes);
+    return PRX_OK;
+}
+
 int prxi_cu_sync(void *dev)
 {
     (void)dev;

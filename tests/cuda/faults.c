@@ -13,7 +13,7 @@ enum { FRAMES = 2, SIDE = 8, ROWS = 3, ELEMS = 16 * FRAMES * SIDE * SIDE };
 
 static prxi_mem mem;
 static prxi_ctx ctx;
-static float latents[ELEMS], text[ROWS * 64], v[ELEMS], good[ELEMS];
+static float latents[ELEMS], text[ROWS * 64], v[ELEMS], good[ELEMS];       /* of the host, which is the emulated device too */
 
 /* Opens the device and the network, runs one forward, closes both. */
 static int forward(prxi_cuda *cuda)

@@ -70,7 +70,7 @@ static int linear(void)
 {
     enum { M = 37, N = 40, K = 75 };
     float *x = values(0, M * K), *w = values(0, N * K), *b = values(0, N), *y = values(0, M * N);
-    const prxi_cu_gemm a = { M, N, K, 0, 0, 0, x, w, b, K, N, y };
+    const prxi_cu_gemm a = { M, N, K, 0, 0, 0, x, w, b, K, N, y, 0, 0, 0 };
     int good = module()->gemm_simple(dev(), &a) == PRX_OK;
     for (int i = 0; i < M * N; i++) {
         double sum = b[i % N];
@@ -95,6 +95,88 @@ static int drift(void)
     }
     good &= near(total[0], sums[0], 1e-9) && near(total[1], sums[1], 1e-9);
     free(x), free(probe), free(moved), free(total);
+    return good;
+}
+
+/* Three pictures of 5 x 29 in rings that begin in the middle, a shortcut, an odd number of outputs: three depths of a stage and more. */
+static int convolution(int type)
+{
+    enum { H = 5, W = 29, C = 24, S = 8, O = 35, K = 27 * C + S };
+    void *ring[4], *w = values(type, (size_t)O * K), *out = values(type, (size_t)H * W * (O + 1));
+    float *bias = values(0, O);
+    const int64_t px = C * (type ? 2 : 4);
+    prxi_cu_conv a = { type, type, 3, 3, 3, -1, -1, 1, 0, 0, 0, O, C, S, O + 1, H, W, 0, H, w, bias, { { NULL, 0, 0, 0 } },
+                       { NULL, W * px / 3, H, 0 }, { out, W * (O + 1) * (type ? 2 : 4), H, 0 } };
+    for (int t = 0; t < 4; t++) {
+        ring[t] = values(type, (size_t)(H + 1) * W * C);
+        *(t < 3 ? &a.src[t] : &a.shortcut) = (prxi_cu_plane) { ring[t], t < 3 ? W * px : W * px / 3, H + 1, t < 3 ? 2 : 0 };
+    }
+    int good = module()->conv(dev(), &a) == PRX_OK;
+    for (int y = 0; y < H && good; y++)
+        for (int x = 0; x < W; x++)
+            for (int o = 0; o <= O; o++) {
+                double sum = o < O ? bias[o] : 0, mass = fabs(sum);
+                for (int k = 0; k < K && o < O; k++) {
+                    const int tap = k / C, sy = y + tap % 9 / 3 - 1, sx = x + tap % 3 - 1;
+                    double v = at(w, type, o * K + k);
+                    if (tap == 27)
+                        v *= at(ring[3], type, (y * W + x) * S + k - 27 * C);
+                    else
+                        v *= sy < 0 || sy >= H || sx < 0 || sx >= W
+                                 ? 0 : at(ring[tap / 9], type, ((2 + sy) % (H + 1) * W + sx) * C + k % C);
+                    sum += v;
+                    mass += fabs(v);
+                }
+                good &= near(at(out, type, (y * W + x) * (O + 1) + o), sum, mass * 1e-5 + (type ? fabs(sum) / 128 : 0));
+            }
+    for (int t = 0; t < 4; t++)
+        free(ring[t]);
+    free(w), free(out), free(bias);
+    return good;
+}
+
+/* 37 tokens, two heads of 20. */
+static int text(void)
+{
+    enum { N = 37, HEADS = 2, D = 20, LD = HEADS * D };
+    float *q = values(0, N * LD), *k = values(0, N * LD), *v = values(0, N * LD), *out = values(0, N * LD), *table = values(0, 4 * HEADS);
+    int32_t *bucket = calloc(2 * N, sizeof *bucket);
+    for (int i = 0; i < 2 * N - 1; i++)
+        bucket[i] = i % 4;
+    const prxi_cu_text_attn a = { N, LD, LD, HEADS, D, q, k, v, out, table, bucket };
+    int good = module()->text_attention(dev(), &a) == PRX_OK;
+    for (int i = 0; i < N * HEADS; i++) {
+        const int query = i / HEADS, h = i % HEADS;
+        double sum = 0, want[D] = { 0 };
+        for (int j = 0; j < N; j++) {
+            double dot = table[bucket[j - query + N - 1] * HEADS + h];
+            for (int e = 0; e < D; e++)
+                dot += (double)q[query * LD + h * D + e] * k[j * LD + h * D + e];
+            const double w = exp(dot);
+            sum += w;
+            for (int e = 0; e < D; e++)
+                want[e] += w * v[j * LD + h * D + e];
+        }
+        for (int e = 0; e < D; e++)
+            good &= near(out[query * LD + h * D + e], want[e] / sum, 1e-4);
+    }
+    free(q), free(k), free(v), free(out), free(table), free(bucket);
+    return good;
+}
+
+static int reduction(void)
+{
+    enum { N = 20000, BAD = 17777 };
+    float *a = values(0, N), *b = values(0, N);
+    double *parts = calloc(2 * (PRXI_CU_PARTS + 1), sizeof *parts), sum = 0;
+    int good = module()->reduce(dev(), N, a, b, parts) == PRX_OK;
+    for (int i = 0; i < N; i++)
+        sum += fabs((double)a[i] - b[i]);
+    good &= near(parts[2 * PRXI_CU_PARTS], sum, 1e-9 * sum) && parts[2 * PRXI_CU_PARTS + 1] == -1;
+    a[BAD] = INFINITY;
+    a[BAD + 300] = NAN;
+    good &= module()->reduce(dev(), N, a, NULL, parts) == PRX_OK && parts[2 * PRXI_CU_PARTS + 1] == BAD;
+    free(a), free(b), free(parts);
     return good;
 }
 
@@ -147,7 +229,8 @@ static int all_right(int seed)
 {
     cuda_seed((uint64_t)seed);
     rng.state = (uint64_t)seed;
-    return norms() && linear() && drift() && attention(0, 40) && attention(1, 64);
+    return norms() && linear() && drift() && attention(0, 40) && attention(1, 64) && convolution(0) &&
+           convolution(1) && text() && reduction();
 }
 
 /* The first seed that finds the fault, SEEDS when none does; a crash or a hang of the process finds it too. */
@@ -176,7 +259,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--cases") == 0)
         return wrong;
     CHECK(!wrong, "the kernels as they are");
-    CHECK(emu_sites() >= 9, "only %d waits were reached", emu_sites());
+    CHECK(emu_sites() >= 16, "only %d waits were reached", emu_sites());
     CHECK(found_by(-1) == SEEDS, "a fault is found where there is none");
     for (int site = 0; site < emu_sites(); site++) {
         int line;

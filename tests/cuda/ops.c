@@ -100,7 +100,7 @@ static void check_gemm(prxi_dtype t, prxi_dtype out, int e)
     const int64_t m = 1 + random_below(&rng, 70), n = 8 * (1 + random_below(&rng, 9)), k = 8 * (1 + random_below(&rng, 12));
     void *x = values(t, (size_t)(m * k)), *w = values(t, (size_t)(n * k));
     void *bias = values(out, (size_t)n), *y = values(out, (size_t)(m * n));
-    const prxi_cu_gemm a = { m, n, k, t, out, e, x, w, bias, k, n, y };
+    const prxi_cu_gemm a = { m, n, k, t, out, e, x, w, bias, k, n, y, 0, 0, 0 };
     double worst = 0;
     for (int tuned = 0; tuned < 2; tuned++) {
         if (tuned)
@@ -127,26 +127,151 @@ static void check_gemm(prxi_dtype t, prxi_dtype out, int e)
 /* |x| from at most 100 squares, a division, a square root, an exponential: 16 roundings' worth. */
 static void check_rms_silu(prxi_dtype t, int silu)
 {
-    const int64_t rows = 1 + random_below(&rng, 30), dim = 1 + random_below(&rng, 100), ld = dim + random_below(&rng, 3);
-    void *x = values(t, (size_t)(rows * ld)), *out = values(t, (size_t)(rows * ld));
+    const int64_t width = 1 + random_below(&rng, 20), dim = 1 + random_below(&rng, 100), pitch = dim + random_below(&rng, 3);
+    const int64_t rows = 2 + random_below(&rng, 2), begin = random_below(&rng, 2), first = random_below(&rng, (int)rows);
+    const int64_t line = width * pitch * (int64_t)prxi_dtype_size(t);
+    void *x = values(t, (size_t)(rows * width * pitch)), *out = values(t, (size_t)(rows * width * pitch));
     float *gamma = values(PRXI_F32, (size_t)dim);
-    const prxi_cu_rms_silu a = { rows, dim, x, ld, gamma, silu, out, ld };
+    const prxi_cu_rms_silu a = { begin, rows, width, dim, pitch, { x, line, rows, 0 }, { out, line, rows, first }, gamma, silu };
     double worst = 0;
     RUN(rms_silu, t, &a);
-    for (int64_t r = 0; r < rows; r++) {
+    for (int64_t p = begin * width; p < rows * width; p++) {
+        const int64_t to = ((first + p / width) % rows * width + p % width) * pitch;
         double sum = 0;
         for (int64_t i = 0; i < dim; i++)
-            sum += pow(prxi_load(x, t, (size_t)(r * ld + i)), 2);
+            sum += pow(prxi_load(x, t, (size_t)(p * pitch + i)), 2);
         for (int64_t i = 0; i < dim; i++) {
-            const double v = prxi_load(x, t, (size_t)(r * ld + i)) / fmax(sqrt(sum), 1e-12) * sqrt((double)dim) * gamma[i];
+            const double v = prxi_load(x, t, (size_t)(p * pitch + i)) / fmax(sqrt(sum), 1e-12) * sqrt((double)dim) * gamma[i];
             const double want = silu ? v / (1 + exp(-v)) : v;
             const double tol = (16 + 4 * fabs(v)) * ldexp(fabs(want) + 1e-20, -24) + (t ? ldexp(fabs(want), -8) : 0);
-            const double share = fabs(prxi_load(out, t, (size_t)(r * ld + i)) - want) / tol;
+            const double share = fabs(prxi_load(out, t, (size_t)(to + i)) - want) / tol;
             worst = share <= worst ? worst : share;
         }
+        for (int64_t i = dim; i < pitch; i++)
+            worst = prxi_load(out, t, (size_t)(to + i)) == 0 ? worst : INFINITY;
     }
     CHECK(worst <= 1, "rms_silu: %.3g of the bound", worst);
     free(x), free(out), free(gamma);
+}
+
+static prxi_plane picture(void *base, int64_t rows, int64_t width, int64_t channels, prxi_dtype t, int64_t first)
+{
+    return (prxi_plane) { base, width * channels * (int64_t)prxi_dtype_size(t), rows, first };
+}
+
+/* The device's table against the CPU's, to the byte: copies, the doubled shortcut, latents. */
+static void check_frames(prxi_dtype t)
+{
+    const int64_t h = 1 + random_below(&rng, 4), w = 1 + random_below(&rng, 7), first = random_below(&rng, (int)h);
+    const int times = 1 + random_below(&rng, 2), up = 2 * (1 + random_below(&rng, 3)), in = 2 * up, z = 2 * (1 + random_below(&rng, 5));
+    prxi_kernels dev;
+    prxi_frame_ops ref;
+    prxi_stream s;
+    prxi_cuda_kernels(&dev, cuda_under_test());
+    prxi_frame_init_ref(&ref);
+    prxi_stream_init(&s, &ctx, 1);
+    s.device = dev.device;
+    const size_t small = (size_t)(h * w * in), large = (size_t)(4 * h * w * up), bytes = large * prxi_dtype_size(t);
+    void *x = values(t, small), *y = values(t, small), *got = values(t, large), *want = copy_of(got, bytes);
+    const prxi_frame_copy c = { picture(x, h, w, in, t, first), picture(y, h, w, in, t, 0), h, (size_t)(w * in) * prxi_dtype_size(t) };
+    dev.frame.copy(&s, &c);
+    prxi_frame_dup d = { t, c.to, picture(got, 2 * h, 2 * w, up, t, 0), h > 1 ? 2 : 0, 2 * h, 2 * w, in, up, times, times - 1 };
+    dev.frame.dup(&s, &d);
+    d.x = c.from;
+    d.up.base = want;
+    ref.dup(&host, &d);
+    same(got, want, bytes, "copy and dup");
+    float *stats = values(PRXI_F32, 2 * (size_t)z), *weight = values(PRXI_F32, (size_t)(z * z + z));
+    float *latents = values(PRXI_F32, 2 * large * 8);
+    void *a = values(t, (size_t)(h * w * z)), *b = copy_of(a, (size_t)(h * w * z) * prxi_dtype_size(t));
+    prxi_frame_latent l = { t, z, h, w, h * w + 3, w, latents, stats, stats + z, weight, weight + z * z, picture(a, h, w, z, t, first) };
+    dev.frame.latent(&s, &l);
+    l.out.base = b;
+    ref.latent(&host, &l);
+    same(a, b, (size_t)(h * w * z) * prxi_dtype_size(t), "latents");
+    CHECK(prxi_stream_error(&s) == PRX_OK, "%s", ctx.error.text);
+    void *all[] = { x, y, got, want, stats, weight, latents, a, b };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+    prxi_stream_close(&s);
+}
+
+/* A decoded frame: what convolutions carry from frame to frame, and RGB. */
+static void check_decoded(void)
+{
+    const int64_t h = 1 + random_below(&rng, 4), w = 1 + random_below(&rng, 7), first = random_below(&rng, (int)h);
+    const int p = 1 + random_below(&rng, 3), co = 3 * p * p;
+    const int64_t pitch = 3 * co + random_below(&rng, 3);
+    const size_t n = (size_t)(h * w * co), bytes = n * sizeof(float);
+    prxi_kernels dev;
+    prxi_frame_ops ref;
+    prxi_stream s;
+    prxi_cuda_kernels(&dev, cuda_under_test());
+    prxi_frame_init_ref(&ref);
+    prxi_stream_init(&s, &ctx, 1);
+    s.device = dev.device;
+    float *taps = values(PRXI_F32, (size_t)(h * w * pitch)), *bias = values(PRXI_F32, (size_t)co), *buf[2][4];
+    for (int i = 0; i < 4; i++) {
+        buf[0][i] = values(PRXI_F32, n);
+        buf[1][i] = copy_of(buf[0][i], bytes);
+    }
+    for (int i = 0; i < 2; i++) {
+        const prxi_frame_carry c = { h / 2, h, w, pitch, co, picture(taps, h, w, pitch, PRXI_F32, first), buf[i][0], buf[i][1], buf[i][2],
+                                     bias };
+        const prxi_frame_rgb r = { h, w, p, buf[i][2], buf[i][3] };
+        (i ? ref : dev.frame).carry(i ? &host : &s, &c);
+        (i ? ref : dev.frame).rgb(i ? &host : &s, &r);
+    }
+    for (int i = 0; i < 4; i++)
+        same(buf[0][i], buf[1][i], bytes, i < 2 ? "carried frames" : i < 3 ? "raw frame" : "RGB");
+    CHECK(prxi_stream_error(&s) == PRX_OK, "%s", ctx.error.text);
+    for (int i = 0; i < 8; i++)
+        free(buf[i / 4][i % 4]);
+    free(taps), free(bias);
+    prxi_stream_close(&s);
+}
+
+/* The two attentions beside the transformer; sums and weights of 1 in f32 on both sides. */
+static void check_plain_attention(prxi_dtype t)
+{
+    const int heads = 1 + random_below(&rng, 3), d = 1 + random_below(&rng, 40), c = 1 + random_below(&rng, 50);
+    const int64_t n = 1 + random_below(&rng, 50), ld = heads * d + random_below(&rng, 3), pitch = c + random_below(&rng, 2);
+    prxi_kernels dev, cpu;
+    prxi_stream s;
+    prxi_cuda_kernels(&dev, cuda_under_test());
+    prxi_kernels_init(&cpu, 0);
+    prxi_stream_init(&s, &ctx, 1);
+    s.device = dev.device;
+    float *q = values(PRXI_F32, (size_t)(n * ld)), *k = values(PRXI_F32, (size_t)(n * ld)), *v = values(PRXI_F32, (size_t)(n * ld));
+    float *out[2] = { values(PRXI_F32, (size_t)(n * ld)), NULL }, *table = values(PRXI_F32, (size_t)(8 * heads));
+    float *scores = values(PRXI_F32, (size_t)(PRXI_WIDE_TILE_DEVICE * n)), *sums = values(PRXI_F32, (size_t)(PRXI_WIDE_TILE_DEVICE * c));
+    float *qkv = values(PRXI_F32, (size_t)(n * (3 * c + 1)));
+    void *rows[2] = { values(t, (size_t)(n * pitch)), values(t, (size_t)(n * pitch)) };
+    int32_t *bucket = calloc((size_t)(2 * n), sizeof *bucket);
+    out[1] = copy_of(out[0], (size_t)(n * ld) * sizeof(float));
+    for (int i = 0; i < 2 * n - 1; i++)
+        bucket[i] = random_below(&rng, 8);
+    double worst = 0;
+    for (int i = 0; i < 2; i++) {
+        const prxi_text_attn a = { n, ld, ld, heads, d, q, k, v, out[i], table, bucket, scores, &cpu.act, 0 };
+        const prxi_wide_attn w = { n, c, 3 * c + 1, qkv, scores, sums, t, rows[i], pitch, &cpu.act, 0 };
+        (i ? cpu : dev).plain.text(i ? &host : &s, &a);
+        (i ? cpu : dev).plain.wide(i ? &host : &s, &w);
+    }
+    for (int64_t i = 0; i < n * ld; i++)
+        worst = fmax(worst, fabs(out[0][i] - out[1][i]));
+    CHECK(worst <= 2e-4, "text attention: off by %g", worst);       /* logits up to d large, values of a few units */
+    worst = 0;
+    for (int64_t i = 0; i < n * pitch; i++) {
+        const double want = prxi_load(rows[1], t, (size_t)i);
+        worst = fmax(worst, fabs(prxi_load(rows[0], t, (size_t)i) - want) - (t ? ldexp(fabs(want), -7) : 0));
+    }
+    CHECK(worst <= 2e-5, "wide attention: off by %g", worst);
+    CHECK(prxi_stream_error(&s) == PRX_OK, "%s", ctx.error.text);
+    void *all[] = { q, k, v, out[0], out[1], table, scores, sums, qkv, rows[0], rows[1], bucket };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+    prxi_stream_close(&s);
 }
 
 /* Sums in f64 in another order: equal to 1e-12. */
@@ -227,16 +352,17 @@ static void check_latents(int kind)
 {
     enum { N = 777 };
     float *x = values(PRXI_F32, N), *v = values(PRXI_F32, N), *m1 = values(PRXI_F32, N), *m2 = values(PRXI_F32, N);
-    float *last = values(PRXI_F32, N), *want[4], *const have[4] = { x, m1, m2, last };
-    for (int i = 0; i < 4; i++)
+    float *m3 = values(PRXI_F32, N), *last = values(PRXI_F32, N), *want[5], *const have[5] = { x, m1, m2, last, m3 };
+    for (int i = 0; i < 5; i++)
         want[i] = copy_of(have[i], N * sizeof(float));
-    float c[9];
-    for (int i = 0; i < 9; i++)
+    float c[11];
+    for (int i = 0; i < 11; i++)
         c[i] = (float)random_normal(&rng);
-    const prxi_cu_step a = { kind, N, random_below(&rng, 2), c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], v, x, m1, m2, last };
+    const prxi_cu_step a = { kind, N, random_below(&rng, 2), c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8],
+                             c[9], c[10], v, x, m1, m2, m3, last };
     RUN(sched_step, &a);
     for (int i = 0; i < N; i++) {
-        float *w = &want[0][i], *w1 = &want[1][i], *w2 = &want[2][i], *wl = &want[3][i];
+        float *w = &want[0][i], *w1 = &want[1][i], *w2 = &want[2][i], *wl = &want[3][i], *w3 = &want[4][i];
         const float m = *w - a.sigma * v[i];
         if (kind == 0) {
             *w += a.dt * v[i];
@@ -245,22 +371,23 @@ static void check_latents(int kind)
             *w1 = m;
         } else {
             if (a.correct)
-                *w = a.c_keep * *wl - a.c_e * *w1 - a.c_e * (a.c_d * (*w2 - *w1) + a.c_rho * (m - *w1));
+                *w = a.c_keep * *wl - a.c_e * *w1 - a.c_e * (a.c_d * (*w2 - *w1) + a.c_rho * (m - *w1) + a.c_d2 * (*w3 - *w1));
             *wl = *w;
-            *w = a.p_keep * *wl - a.p_e * m - a.p_e * (a.p_d * (*w1 - m));
+            *w = a.p_keep * *wl - a.p_e * m - a.p_e * (a.p_d * (*w1 - m) + a.p_d2 * (*w2 - m));
+            *w3 = *w2;
             *w2 = *w1;
             *w1 = m;
         }
     }
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         same(have[i], want[i], N * sizeof(float), "scheduler step");
     memcpy(want[0], x, N * sizeof(float));
     RUN(guide, N, x, v, 5.0f);
     for (int i = 0; i < N; i++)
         want[0][i] = v[i] + 5.0f * (want[0][i] - v[i]);
     same(x, want[0], N * sizeof(float), "guidance");
-    free(x), free(v), free(m1), free(m2), free(last);
-    for (int i = 0; i < 4; i++)
+    free(x), free(v), free(m1), free(m2), free(m3), free(last);
+    for (int i = 0; i < 5; i++)
         free(want[i]);
 }
 
@@ -366,6 +493,9 @@ int main(void)
         check_modulate();
         check_gemm(t, other, seed % 3);
         check_rms_silu(t, other);
+        check_frames(t);
+        check_decoded();
+        check_plain_attention(t);
         check_drift(t, seed % 3 ? 0 : 0.9);
         check_forecast(seed % 4 == 3 ? PRXI_FORECAST_TAYLOR : PRXI_FORECAST_NEWTON, t, other);
         check_latents(seed % 3);

@@ -49,12 +49,15 @@ void golden_absolute(const float *a, const float *truth, size_t n, double out[2]
 const char *const *golden_isas(void);
 uint64_t golden_digest(const void *p, size_t n);
 
-/* A test program over all cases, or the one named. Here, for the counters of CHECK belong to the file that includes them. */
+/* A test program over all cases, or those named. Here, for the counters of CHECK belong to the file that includes them. */
 static inline int golden_main(int argc, char **argv, void (*check)(const golden_case *))
 {
     golden_begin();
     for (int i = 0; golden_names[i]; i++) {
-        if (argc > 1 && strcmp(argv[1], golden_names[i]))
+        int named = argc < 2;
+        for (int a = 1; a < argc; a++)
+            named |= strcmp(argv[a], golden_names[i]) == 0;
+        if (!named)
             continue;
         golden_case g;
         golden_open(&g, golden_names[i]);

@@ -7,6 +7,11 @@
 #ifdef PRXI_KCHECK_CUDA
 #define PRXI_CUDA_PLAIN_BUFFERS
 #include "tests/cuda/under_test.h"
+#define shared_alloc cuda_test_alloc    /* memory that both sides see */
+#define shared_free cuda_test_free
+#else
+#define shared_alloc malloc
+#define shared_free free
 #endif
 
 /* fp32: two summation orders of the same sums. */
@@ -95,7 +100,10 @@ static void forward(runner *r, int step, float *v)
     char name[32];
     size_t n;
     snprintf(name, sizeof name, "latents.%03d", step);
-    float *latents = golden_floats(g, name, &n);
+    float *stored_latents = golden_floats(g, name, &n), *latents = shared_alloc(n * sizeof *latents);
+    REQUIRE(latents, "memory");
+    memcpy(latents, stored_latents, n * sizeof *latents);
+    free(stored_latents);
     prxi_cache_report reports[2];
     double *density = malloc(2 * 64 * sizeof *density);
     REQUIRE(density, "memory");
@@ -107,7 +115,7 @@ static void forward(runner *r, int step, float *v)
     prxi_dit_forward(&r->s, r->run[st.expert], &st, latents, &hooks, out);
     CHECK(prxi_stream_error(&r->s) == 0, "%s: %s", g->name, golden_ctx.error.text);
     free(density);
-    free(latents);
+    shared_free(latents);
 }
 
 static void compare(const golden_case *g, const char *isa, prxi_dtype dtype, int step, const float *v)
@@ -136,7 +144,7 @@ static void compare(const golden_case *g, const char *isa, prxi_dtype dtype, int
 
 static void check(const golden_case *g, const char *isa, prxi_dtype dtype)
 {
-    float *v = malloc(2 * g->elems * sizeof *v);
+    float *v = shared_alloc(2 * g->elems * sizeof *v);
     REQUIRE(v, "memory");
     uint64_t first = 0;
     for (int threads = 1; threads <= THREADS; threads++) {
@@ -156,7 +164,7 @@ static void check(const golden_case *g, const char *isa, prxi_dtype dtype)
             first = digest;
         CHECK(digest == first, "%s %s %s: %d threads give other bytes than 1", g->name, isa, prxi_dtype_name(dtype), threads);
     }
-    free(v);
+    shared_free(v);
 }
 
 static void check_case(const golden_case *g)

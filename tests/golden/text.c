@@ -3,6 +3,10 @@
 #include "common.h"
 
 #include "engine/model/text.h"
+#ifdef PRXI_KCHECK_CUDA
+#define PRXI_CUDA_PLAIN_BUFFERS
+#include "tests/cuda/under_test.h"
+#endif
 
 #define TOLERANCE 1e-5
 #define MAX_IDS 512
@@ -38,6 +42,10 @@ static void check_embeds(const golden_case *g, const prxi_text *t, const prompt 
         double d[2], allowed[2] = { TOLERANCE, TOLERANCE };
         prxi_clear(&golden_ctx);
         prxi_stream_init(&s, &golden_ctx, threads);
+#ifdef PRXI_KCHECK_CUDA
+        s.device = cuda_device();
+        cuda_seed((uint64_t)threads);
+#endif
         REQUIRE(prxi_text_encode(&golden_ctx, &s, t, ids, n, out) == PRX_OK, "%s: %s", g->name, golden_ctx.error.text);
         prxi_stream_close(&s);
         const uint64_t digest = golden_digest(out, count * sizeof *out);
@@ -74,11 +82,19 @@ static void check_case(const golden_case *g)
     for (int b = 0; b < g->branches; b++)
         n[b] = check_tokens(g, tok, &prompts[b], ids[b]);
     prxi_tokenizer_close(&golden_ctx, &tok);
-    for (const char *const *isa = golden_isas(); *isa; isa++)
+#ifdef PRXI_KCHECK_CUDA
+    static const char *const isas[] = { "ref", NULL };          /* replaced by the tables of the device */
+#else
+    const char *const *isas = golden_isas();
+#endif
+    for (const char *const *isa = isas; *isa; isa++)
         for (int dtype = PRXI_F32; dtype <= PRXI_BF16; dtype++) {
             prxi_kernels k;
             prxi_text *t;
             prxi_kernels_init(&k, (uint32_t)prxi_cpu_mask(*isa));
+#ifdef PRXI_KCHECK_CUDA
+            prxi_cuda_kernels(&k, cuda_under_test());
+#endif
             snprintf(dir, sizeof dir, "%s/text_encoder", g->model);
             REQUIRE(prxi_text_open(&golden_ctx, &t, dir, &k, (prxi_dtype)dtype) == PRX_OK, "%s", golden_ctx.error.text);
             for (int b = 0; b < g->branches; b++)

@@ -78,7 +78,7 @@ static void check_values(void)
     policy t = policy_open("dbprune", &env, "Fn_compute_blocks=1;Bn_compute_blocks=1;non_prune_block_ids=3;max_warmup_steps=1;"
                                             "residual_diff_threshold=1");
     REQUIRE(t.err == PRX_OK, "%s", policy_ctx.error.text);
-    CHECK(t.plan.bytes == 3 * 2 * N * sizeof(double) + TOKENS * 2 * sizeof(double), "%zu bytes", t.plan.bytes);
+    CHECK(t.plan.bytes == 3 * 2 * N * sizeof(double) + (TOKENS * 2 + 2) * sizeof(double), "%zu bytes", t.plan.bytes);
     double x[N];
     int pruned[6];
     prxi_cache_report r;

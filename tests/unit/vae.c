@@ -23,6 +23,8 @@ static void use_isa(prxi_kernels *k, uint32_t isa)
     prxi_conv_init_ref(&k->conv);
     prxi_act_init_x86(&k->act, isa);
     prxi_conv_init_x86(&k->conv, isa);
+    prxi_frame_init_ref(&k->frame);
+    prxi_plain_attn_init(&k->plain);
     if (matmul)
         k->conv.matmul = 2;
 }

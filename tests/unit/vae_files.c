@@ -197,6 +197,8 @@ int main(void)
     c.mem = &mem;
     prxi_act_init_ref(&k.act);
     prxi_conv_init_ref(&k.conv);
+    prxi_frame_init_ref(&k.frame);
+    prxi_plain_attn_init(&k.plain);
     k.isa = prxi_cpu_detect();
     prxi_act_init_x86(&k.act, k.isa);
     prxi_conv_init_x86(&k.conv, k.isa);

@@ -135,6 +135,12 @@ int prxi_cu_copy(void *dev, void *to, const void *from, size_t bytes)
     return check(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, d->stream), "copy on the device");
 }
 
+int prxi_cu_zero(void *dev, void *p, size_t bytes)
+{
+    device *d = as_device(dev);
+    return check(d, cudaMemsetAsync(p, 0, bytes, d->stream), "clearing device memory");
+}
+
 int prxi_cu_sync(void *dev)
 {
     device *d = as_device(dev);

@@ -14,6 +14,7 @@ void prxi_cu_release(void *dev, void *p);
 int  prxi_cu_put(void *dev, void *to, const void *host, size_t bytes);
 int  prxi_cu_get(void *dev, void *host, const void *from, size_t bytes);
 int  prxi_cu_copy(void *dev, void *to, const void *from, size_t bytes);
+int  prxi_cu_zero(void *dev, void *p, size_t bytes);
 int  prxi_cu_sync(void *dev);
 
 /* cuBLASLt's part of the handle. */

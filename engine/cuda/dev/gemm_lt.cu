@@ -9,8 +9,8 @@
 enum { SHAPES = 128, WORKSPACE = 64 << 20 };
 
 struct lt_shape {
-    int64_t m, n, k, ldx, ldy;
-    int compute, out, epilogue, bias, used;
+    int64_t m, n, k, ldx, ldy, ldw;
+    int compute, out, epilogue, bias, plain, used;
     cublasLtMatmulAlgo_t algorithm;
 };
 
@@ -60,7 +60,7 @@ static cudaDataType_t type_of(int type)
 
 static cublasStatus_t describe_op(lt_call *c, const prxi_cu_gemm *a)
 {
-    const cublasOperation_t transposed = CUBLAS_OP_T;
+    const cublasOperation_t transposed = a->plain ? CUBLAS_OP_N : CUBLAS_OP_T;
     const bool gelu = a->epilogue == 1;
     const cublasLtEpilogue_t e = a->bias ? (gelu ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
                                          : (gelu ? CUBLASLT_EPILOGUE_GELU : CUBLASLT_EPILOGUE_DEFAULT);
@@ -77,12 +77,17 @@ static cublasStatus_t describe_op(lt_call *c, const prxi_cu_gemm *a)
     return st;
 }
 
+static int64_t ldw_of(const prxi_cu_gemm *a)
+{
+    return a->ldw ? a->ldw : a->plain ? a->n : a->k;
+}
+
 static cublasStatus_t describe(lt_call *c, const prxi_cu_gemm *a)
 {
     const cudaDataType_t in = type_of(a->compute);
     cublasStatus_t st = describe_op(c, a);
     if (st == CUBLAS_STATUS_SUCCESS)
-        st = cublasLtMatrixLayoutCreate(&c->w, in, (uint64_t)a->k, (uint64_t)a->n, a->k);
+        st = cublasLtMatrixLayoutCreate(&c->w, in, (uint64_t)(a->plain ? a->n : a->k), (uint64_t)(a->plain ? a->k : a->n), ldw_of(a));
     if (st == CUBLAS_STATUS_SUCCESS)
         st = cublasLtMatrixLayoutCreate(&c->x, in, (uint64_t)a->k, (uint64_t)a->m, a->ldx);
     if (st == CUBLAS_STATUS_SUCCESS)
@@ -104,8 +109,9 @@ static void undescribe(lt_call *c)
 
 static bool same(const lt_shape *s, const prxi_cu_gemm *a)
 {
-    return s->used && s->m == a->m && s->n == a->n && s->k == a->k && s->ldx == a->ldx && s->ldy == a->ldy &&
-           s->compute == a->compute && s->out == a->out && s->epilogue == a->epilogue && s->bias == (a->bias != nullptr);
+    return s->used && s->m == a->m && s->n == a->n && s->k == a->k && s->ldx == a->ldx && s->ldy == a->ldy && s->ldw == ldw_of(a) &&
+           s->plain == a->plain && s->compute == a->compute && s->out == a->out && s->epilogue == a->epilogue &&
+           s->bias == (a->bias != nullptr);
 }
 
 /* What the pointers of a call are aligned to, 16 at least promised by 16. */
@@ -157,7 +163,8 @@ static cublasStatus_t choose(device *d, const lt_call *c, const prxi_cu_gemm *a,
         }
     const cublasStatus_t st = ask(d, c, a, out);
     if (st == CUBLAS_STATUS_SUCCESS) {
-        lt->shapes[lt->next] = { a->m, a->n, a->k, a->ldx, a->ldy, a->compute, a->out, a->epilogue, a->bias != nullptr, 1, *out };
+        lt->shapes[lt->next] = { a->m, a->n, a->k, a->ldx, a->ldy, ldw_of(a), a->compute, a->out, a->epilogue, a->bias != nullptr,
+                                 a->plain, 1, *out };
         lt->next = (lt->next + 1) % SHAPES;
     }
     return st;
@@ -169,7 +176,7 @@ int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a)
     lt_call c;
     memset(&c, 0, sizeof c);
     cublasLtMatmulAlgo_t algorithm;
-    const float one = 1, zero = 0;
+    const float one = a->alpha != 0 ? a->alpha : 1, zero = 0;
     cublasStatus_t st = describe(&c, a);
     if (st == CUBLAS_STATUS_SUCCESS)
         st = choose(d, &c, a, &algorithm);

@@ -17,7 +17,8 @@ template <typename T, typename O> PRXI_KERNEL void gemm_kernel(prxi_cu_gemm a)
             const int r = i / DEPTH, c = i % DEPTH;
             const bool inside = k0 + c < a.k;
             xs[r * PITCH + c] = inside && row0 + r < a.m ? load(x, (row0 + r) * a.ldx + k0 + c) : 0.0f;
-            ws[r * PITCH + c] = inside && col0 + r < a.n ? load(w, (col0 + r) * a.k + k0 + c) : 0.0f;
+            const int64_t at = a.plain ? (k0 + c) * a.ldw + col0 + r : (col0 + r) * a.ldw + k0 + c;
+            ws[r * PITCH + c] = inside && col0 + r < a.n ? load(w, at) : 0.0f;
         }
         sync_block();
         for (int c = 0; c < DEPTH; c++)
@@ -31,7 +32,7 @@ template <typename T, typename O> PRXI_KERNEL void gemm_kernel(prxi_cu_gemm a)
             const int64_t row = row0 + ty + 16 * i, col = col0 + tx + 16 * j;
             if (row >= a.m || col >= a.n)
                 continue;
-            float v = sum[i][j] + (a.bias ? load(static_cast<const O *>(a.bias), col) : 0.0f);
+            float v = a.alpha * sum[i][j] + (a.bias ? load(static_cast<const O *>(a.bias), col) : 0.0f);
             v = a.epilogue == 1 ? gelu_tanh(v) : a.epilogue == 2 ? silu(v) : v;
             store(static_cast<O *>(a.y), row * a.ldy + col, v);
         }
@@ -44,5 +45,8 @@ int prxi_cu_gemm_simple(void *dev, const prxi_cu_gemm *a)
     const dim3 grid((unsigned)ceil_div(a->m, TILE), (unsigned)ceil_div(a->n, TILE));
     if (a->m <= 0 || a->n <= 0)
         return PRX_OK;
-    return launch(as_device(dev), "gemm_simple", kernels[a->compute][a->out], grid, THREADS, 2 * TILE * PITCH * sizeof(float), *a);
+    prxi_cu_gemm g = *a;
+    g.ldw = a->ldw ? a->ldw : a->plain ? a->n : a->k;
+    g.alpha = a->alpha != 0 ? a->alpha : 1.0f;
+    return launch(as_device(dev), "gemm_simple", kernels[a->compute][a->out], grid, THREADS, 2 * TILE * PITCH * sizeof(float), g);
 }

@@ -38,6 +38,7 @@ extern "C" __attribute__((visibility("default"))) const prxi_cuda_module *prxi_c
     m.put = prxi_cu_put;
     m.get = prxi_cu_get;
     m.copy = prxi_cu_copy;
+    m.zero = prxi_cu_zero;
     m.sync = prxi_cu_sync;
     m.layernorm = prxi_cu_layernorm;
     m.rmsnorm = prxi_cu_rmsnorm;
@@ -48,6 +49,15 @@ extern "C" __attribute__((visibility("default"))) const prxi_cuda_module *prxi_c
     m.patchify = prxi_cu_patchify;
     m.unpatchify = prxi_cu_unpatchify;
     m.modulate = prxi_cu_modulate_run;
+    m.conv = prxi_cu_conv_run;
+    m.conv_simple = prxi_cu_conv_simple;
+    m.frame_copy = prxi_cu_frame_copy_run;
+    m.frame_dup = prxi_cu_frame_dup_run;
+    m.frame_latent = prxi_cu_frame_latent_run;
+    m.frame_carry = prxi_cu_frame_carry_run;
+    m.frame_rgb = prxi_cu_frame_rgb_run;
+    m.text_attention = prxi_cu_text_attention;
+    m.store_rows = prxi_cu_store_rows;
     m.gemm = prxi_cu_gemm_lt;
     m.gemm_simple = prxi_cu_gemm_simple;
     m.attention = prxi_cu_attention;
@@ -58,6 +68,7 @@ extern "C" __attribute__((visibility("default"))) const prxi_cuda_module *prxi_c
     m.forecast_update = prxi_cu_forecast_update;
     m.forecast_apply = prxi_cu_forecast_apply;
     m.guide = prxi_cu_guide;
+    m.reduce = prxi_cu_reduce;
     m.sched_step = prxi_cu_sched_step;
     m.rgb_to_u8 = prxi_cu_rgb_to_u8;
     m.rgb_to_yuv = prxi_cu_rgb_to_yuv;

@@ -60,26 +60,6 @@ template <typename T> PRXI_KERNEL void rms_kernel(prxi_cu_rms a)
     }
 }
 
-/* The VAE's norm: rows are short (the channels of a pixel), so a warp takes one. */
-template <typename T> PRXI_KERNEL void rms_silu_kernel(prxi_cu_rms_silu a)
-{
-    const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (row >= a.rows)
-        return;
-    const T *x = static_cast<const T *>(a.x) + row * a.ldx;
-    T *out = static_cast<T *>(a.out) + row * a.ldo;
-    float sum = 0;
-    for (int64_t i = lane; i < a.dim; i += 32) {
-        const float v = load(x, i);
-        sum += v * v;
-    }
-    const float scale = sqrtf((float)a.dim) / fmaxf(sqrtf(warp_sum(sum)), 1e-12f);
-    for (int64_t i = lane; i < a.dim; i += 32) {
-        const float v = load(x, i) * scale * a.gamma[i];
-        store(out, i, a.silu ? silu(v) : v);
-    }
-}
-
 static int check_row(device *d, const char *op, int64_t dim)
 {
     return dim <= PRXI_CU_ROW ? PRX_OK : prxi_cu_fail(d, PRX_ENOTSUP, op, "rows longer than 11264 are not supported");
@@ -103,12 +83,4 @@ int prxi_cu_rmsnorm(void *dev, int type, const prxi_cu_rms *a)
     if (err < 0 || a->rows <= 0)
         return err;
     return launch(d, "rmsnorm", type ? rms_kernel<bf16> : rms_kernel<float>, dim3((unsigned)a->rows), THREADS, shared, *a);
-}
-
-int prxi_cu_rms_silu_run(void *dev, int type, const prxi_cu_rms_silu *a)
-{
-    const dim3 grid((unsigned)ceil_div(a->rows, WARPS));
-    if (a->rows <= 0)
-        return PRX_OK;
-    return launch(as_device(dev), "rms_silu", type ? rms_silu_kernel<bf16> : rms_silu_kernel<float>, grid, THREADS, 0, *a);
 }
