@@ -3,6 +3,7 @@
 #ifndef PRXI_ATTENTION_H
 #define PRXI_ATTENTION_H
 
+#include "engine/core/device.h"
 #include "engine/core/dtype.h"
 #include "engine/core/option.h"
 #include "engine/core/stream.h"
@@ -31,7 +32,16 @@ typedef struct prxi_block_list {
     const int32_t *cols;              /* kept key blocks of a query block, ascending */
     const int32_t *q_perm, *k_perm;   /* [heads][tokens] or NULL: block position -> token index */
     uint64_t id;                      /* not 0: never changes, and no other list of this process has this number; a device may keep it */
+    const struct prxi_device_blocks *device;    /* not NULL: the tables are on a device; of the above only nq and nk count */
 } prxi_block_list;
+
+/* A list that was built on a device, one table a head. Row i of a head keeps cols[row_ptr[i] .. row_end[i]). */
+typedef struct prxi_device_blocks {
+    int32_t *q_start, *k_start, *cols, *q_perm, *k_perm;
+    int64_t *row_ptr, *row_end;       /* [heads][nq] */
+    void *tiles;                      /* [heads][n_tiles / heads], those with the most work first; the last may be empty */
+    int n_tiles;
+} prxi_device_blocks;
 
 typedef void (*prxi_attn_dense_fn)(prxi_stream *s, const prxi_attn_args *a);
 typedef void (*prxi_attn_blocks_fn)(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b);
@@ -62,6 +72,44 @@ typedef struct prxi_attn_ops {
     prxi_nearest_fn nearest[PRXI_COMPUTE_DTYPES];
     prxi_nearest_fn gather[PRXI_COMPUTE_DTYPES];
 } prxi_attn_ops;
+
+/* ---- clustering on a device; everything named lies there, nothing waits ---- */
+
+/* k-means as attention/kmeans.h has it (strided start when fresh; empty clusters stay), then the tokens of a head in the order of
+ * their clusters. */
+typedef struct prxi_cluster_args {
+    prxi_dtype dtype;
+    int heads, head_dim, k, iters, fresh;
+    double tolerance;
+    int64_t n, ldx;
+    const void *x;
+    void *centroids, *means;          /* [heads][k][head_dim] of dtype; the second is scratch, like all below but perm and start */
+    int32_t *labels;                  /* [heads][n] */
+    int32_t *perm, *start;            /* [heads][n], [heads][k + 1] */
+    int32_t *counts;                  /* [heads][chunks of n][k] */
+    int32_t *stopped;                 /* [1] */
+    float *halves;                    /* [heads][k] */
+    double *moved;                    /* [heads][k] */
+} prxi_cluster_args;
+
+/* The clusters that each query cluster keeps (prxi_svg2_row), as a list with its tiles, and each head's kept share of pairs. */
+typedef struct prxi_select_args {
+    prxi_dtype dtype;
+    int heads, head_dim, cq, ck, least, tiles_each;
+    int64_t n;
+    float scale, top_p;
+    const void *q_centroids, *k_centroids;
+    prxi_device_blocks *blocks;       /* q_start and k_start in, the rest out */
+    int32_t *keys;                    /* [heads][cq] */
+    double *kept;                     /* [heads] */
+} prxi_select_args;
+
+typedef struct prxi_cluster_ops {
+    int chunk, most, tile_rows;       /* tokens of a chunk; clusters at most; queries of a tile at most */
+    size_t tile_size;
+    void (*cluster)(prxi_stream *s, const prxi_cluster_args *a);
+    void (*select)(prxi_stream *s, const prxi_select_args *a);
+} prxi_cluster_ops;
 
 void prxi_attn_init_ref(prxi_attn_ops *t);
 void prxi_attn_init_x86(prxi_attn_ops *t, uint32_t isa);
@@ -94,14 +142,14 @@ typedef struct prxi_attn_env {
     uint64_t seed;
     const float *timesteps;            /* [steps] */
     const prxi_attn_ops *ops;
-    const char *device;                /* not NULL: q, k and v lie there, out of reach of code of the host */
+    struct prxi_device *device;        /* not NULL: q, k and v lie there, out of reach of code of the host */
 } prxi_attn_env;
 
 /* For plan: PRX_ENOTSUP when what was asked for reads q, k or v on the host and they are on a device. */
 static inline int prxi_attn_needs_host(prxi_ctx *c, const prxi_attn_env *env, const char *what)
 {
     return env->device ? prxi_fail(c, PRX_ENOTSUP, "device %s: attention %s: not on this device in this version; --device cpu does it",
-                                   env->device, what)
+                                   env->device->name, what)
                        : PRX_OK;
 }
 
@@ -129,6 +177,8 @@ typedef struct prxi_attn_policy {
     /* Which blocks this call computes: *list = NULL for dense. *density = kept share of query-key pairs. Errors go to the stream. */
     void (*select)(void *priv, prxi_stream *s, const prxi_attn_call *call, const prxi_block_list **list,
                    double *density);
+    /* Optional. After a forward on a device: fills in the densities [branches][layers] that select left NaN. Waits. */
+    void (*settle)(void *priv, prxi_stream *s, double *density);
     void (*close)(void *priv, prxi_ctx *c);          /* tolerates a failed plan */
     /* Of the last select, when the option `probe` is on; may be NULL. */
     void (*probe)(const void *priv, prxi_attn_probe *out);

@@ -7,6 +7,7 @@
 
 #include "attention/kmeans.h"
 #include "attention/policies.h"
+#include "attention/svg2_device.h"
 #include "attention/svg2_select.h"
 
 typedef struct svg2 {
@@ -38,6 +39,7 @@ typedef struct svg2 {
     int32_t *cols;
     size_t cols_size;
     prxi_block_list list;
+    prxi_svg2_device *on_device;            /* not NULL: all of the work is there */
 } svg2;
 
 static const prxi_option options[] = {
@@ -150,11 +152,29 @@ static void release(svg2 *p, prxi_ctx *c)
     prxi_free(c->mem, p->work);
     prxi_free(c->mem, p->last_step);
     prxi_free(c->mem, p->centroids);
+    prxi_svg2_device_close(c, &p->on_device);
     p->cols = NULL;
     p->cols_size = 0;
     p->work = NULL;
     p->last_step = NULL;
     p->centroids = NULL;
+}
+
+static int forget(svg2 *p, prxi_ctx *c)
+{
+    const size_t states = (size_t)(p->env.layers - p->dense_layers) * (size_t)p->env.branches;
+    p->last_step = prxi_alloc(c->mem, PRXI_MEM_CACHE, prxi_mul(states, sizeof *p->last_step));
+    for (size_t i = 0; p->last_step && i < states; i++)
+        p->last_step[i] = -1;
+    return p->last_step ? PRX_OK : prxi_fail_nomem(c, "svg2", prxi_mul(states, sizeof *p->last_step));
+}
+
+static int allocate_there(svg2 *p, prxi_ctx *c, size_t *bytes)
+{
+    const prxi_svg2_settings set = { p->cq, p->ck, (p->env.layers - p->dense_layers) * p->env.branches, (int)(p->min_kc_ratio * p->ck),
+                                     (int)p->iter_init, (int)p->iter_step, p->top_p, p->tolerance };
+    const int err = forget(p, c);
+    return err < 0 ? err : prxi_svg2_device_open(c, &p->on_device, &p->env, &set, bytes);
 }
 
 static int allocate(svg2 *p, prxi_ctx *c, size_t *bytes)
@@ -165,13 +185,14 @@ static int allocate(svg2 *p, prxi_ctx *c, size_t *bytes)
     release(p, c);
     if (states == 0)
         return PRX_OK;
+    if (p->env.device)
+        return allocate_there(p, c, bytes);
     p->centroids = prxi_alloc(c->mem, PRXI_MEM_CACHE, state_bytes);
-    p->last_step = prxi_alloc(c->mem, PRXI_MEM_CACHE, prxi_mul(states, sizeof *p->last_step));
     p->work = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, work_bytes);
-    if (!p->centroids || !p->last_step || !p->work)
+    if (!p->centroids || !p->work)
         return prxi_fail_nomem(c, "svg2 centroids and cluster lists", *bytes);
-    for (size_t i = 0; i < states; i++)
-        p->last_step[i] = -1;
+    if (forget(p, c) < 0)
+        return PRX_ENOMEM;
     lay_out(p, p->work);
     return PRX_OK;
 }
@@ -183,7 +204,10 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
     p->env.n_threads = env->n_threads > 0 ? env->n_threads : 1;
     p->tokens = env->tokens;
     p->total = env->tokens + env->text_tokens;
-    int err = prxi_attn_needs_host(c, env, "svg2");
+    int err = PRX_OK;
+    if (p->probe || p->seeding != 0 || p->empty != 0 || env->text_tokens > 0)
+        err = prxi_attn_needs_host(c, env, p->probe ? "svg2: probe" : p->seeding ? "svg2: seeding other than strided"
+                                                  : p->empty ? "svg2: empty_clusters=reseed" : "svg2: text tokens");
     if (err != PRX_OK || (err = check(p, c, env)) != PRX_OK)
         return err;
     p->dense_steps = (int)floor(p->first_times_fp * env->steps);
@@ -374,10 +398,16 @@ static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const p
         return;
     }
     const size_t at = (size_t)(call->layer - p->dense_layers) * (size_t)p->env.branches + (size_t)call->branch;
-    unsigned char *state = p->centroids + at * p->state_size;
+    unsigned char *state = p->on_device ? NULL : p->centroids + at * p->state_size;
     const int fresh = p->last_step[at] < 0 || call->step < p->last_step[at];    /* an earlier step: a new video */
-    cluster_both(p, s, call, state, fresh);
     p->last_step[at] = call->step;
+    if (p->on_device) {
+        prxi_svg2_device_call(p->on_device, s, call, (int)at, fresh, dense ? NULL : list);
+        if (!dense)
+            *density = NAN;                 /* known when the forward is over */
+        return;
+    }
+    cluster_both(p, s, call, state, fresh);
     if (dense)
         return;
     const size_t q_bytes =
@@ -399,6 +429,13 @@ static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const p
         prxi_attn_probe_list(s, p->env.ops, p->env.dtype, &call->args, *list, PRXI_PROBE_SAMPLES, &p->probed);
 }
 
+static void settle(void *priv, prxi_stream *s, double *density)
+{
+    svg2 *p = priv;
+    if (p->on_device)
+        prxi_svg2_device_settle(p->on_device, s, density);
+}
+
 static void finish(void *priv, prxi_ctx *c)
 {
     release(priv, c);
@@ -417,6 +454,7 @@ const prxi_attn_policy prxi_attn_svg2 = {
     .options = options,
     .plan = make_plan,
     .select = pick,
+    .settle = settle,
     .close = finish,
     .probe = last_probe,
 };

@@ -35,6 +35,7 @@ static const cli_option options[] = {
     { "Acceleration", 0, "attention", "NAME", "attention", NULL, "attention policy, see below (dense)" },
     { NULL, 0, "cache", "NAME", "cache", NULL, "cache policy, see below (none)" },
     { NULL, 0, "schedule", "FILE", "schedule", NULL, "steps to compute, for --cache lemica (configs/schedules, schedule solve)" },
+    { NULL, 0, "vram-budget", "GIB", "vram_budget", NULL, "device memory to take at most; weights beyond come from the host" },
     { NULL, 0, "set", "KEY=VALUE", NULL, NULL, "any setting by name, as cache.threshold=0.1; may be repeated" },
     { "Output", 'o', "output", "FILE", "output", NULL,
       "mp4, mkv, mov, webm, gif, y4m, %04d.png; -: Y4M (named after the prompt)" },

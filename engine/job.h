@@ -11,6 +11,7 @@
 typedef struct prxi_settings {
     int64_t width, height, frames, fps, steps, seed, max_text, save_every, crf, dump_layer, dump_step,
         solver_order;                           /* 0: of the scheduler file */
+    double vram_budget;                         /* GiB; 0: what is free */
     double guidance, guidance_2, shift;         /* guidance_2 < 0: as guidance; shift 0: of the scheduler file */
     int tiling, keep_weights, old_sigmas;
     char scheduler[PRXI_OPT_STRING_MAX];        /* "" : of the model */
@@ -84,6 +85,9 @@ struct prx_job {
     prxi_estimate estimate;                /* once somebody asked for the plan as text */
     int estimated;
     size_t plan_bytes;                     /* what is expected to be resident at the worst moment */
+    size_t weight_bytes;                   /* what the transformer's weights may take on a device; SIZE_MAX elsewhere */
+    prxi_dit_fit fit;                      /* which is so much of them */
+    size_t budget;                         /* device memory that the job may take; SIZE_MAX elsewhere */
 
     /* ---- running ---- */
     double started;

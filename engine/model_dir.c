@@ -240,7 +240,7 @@ PRX_API void prx_model_close(prx_model **mp)
 
 /* ---- parts ---- */
 
-int prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, const prxi_dit **out)
+int prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, size_t bytes, const prxi_dit **out)
 {
     char path[4096];
     *out = NULL;
@@ -249,8 +249,8 @@ int prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, const prxi_dit
         return err;
     pthread_mutex_lock(&m->lock);
     if (!m->dit[expert])
-        err = prxi_dit_open(c, &m->dit[expert], path, m->transformer_file, prxi_engine_model_kernels(m->engine),
-                           m->engine->dtype);
+        err = prxi_dit_open_within(c, &m->dit[expert], path, m->transformer_file, prxi_engine_model_kernels(m->engine),
+                                   m->engine->dtype, bytes);
     if (err == PRX_OK) {
         m->dit_users[expert]++;
         *out = m->dit[expert];

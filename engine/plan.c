@@ -140,7 +140,7 @@ static int plan_attention(prx_job *j)
         .steps = (int)j->set.steps, .frames = gt, .grid_h = gh, .grid_w = gw, .tokens = (int64_t)gt * gh * gw,
         .family = "wan", .dtype = j->engine->dtype, .isa = j->engine->kernels.isa, .n_threads = j->engine->threads,
         .seed = (uint64_t)j->set.seed, .timesteps = prxi_sched_timesteps(j->sched), .ops = &prxi_job_kernels(j)->attn,
-        .device = j->stream.device ? j->stream.device->name : NULL,
+        .device = j->stream.device,
     };
     j->attn = prxi_attn_policy_find(j->set.attention);
     int err = open_policy(j, "attention", j->attn->options, j->attn->priv_size, &j->attn_priv);
@@ -239,27 +239,34 @@ static double gib(size_t bytes)
     return (double)bytes / 0x1p30;
 }
 
-/* Text encoder, transformer and decoder are on the device one after the other. */
+/* Text encoder, transformer and decoder are on the device one after the other; of the transformer what fits beside the activations, the
+ * other blocks come from the host in turns. */
 static int plan_device_memory(prx_job *j)
 {
-    const size_t dit = dit_weight_bytes(j), denoise = denoise_bytes(j);
-    const size_t text = prxi_model_component_bytes(j->model, "text_encoder"), need = max_size(text, prxi_add(dit, denoise));
+    const size_t denoise = denoise_bytes(j), text = prxi_model_component_bytes(j->model, "text_encoder");
     prxi_cu_info info;
     const int err = j->engine->cuda->module->probe(&info);
-    j->plan_bytes = need;
     if (err < 0)
         return prxi_fail(&j->ctx, err, "device cuda: %s", info.why);
     /* Weights that an earlier job left behind are in the free figure already. */
-    if (need <= info.memory_free || j->model->dit[0])
+    const size_t have = info.memory_free + (j->model->dit[0] ? dit_weight_bytes(j) : 0), wanted = (size_t)(j->set.vram_budget * 0x1p30);
+    j->budget = wanted > 0 && wanted < have ? wanted : have;
+    j->weight_bytes = j->budget > denoise ? j->budget - denoise : 0;
+    j->fit = prxi_dit_fit_in(&j->model->dit_cfg[0], j->engine->dtype, j->weight_bytes);
+    j->plan_bytes = max_size(text, prxi_add(j->fit.bytes, denoise));
+    if (j->fit.resident >= 0 && text <= j->budget)
         return PRX_OK;
     return prxi_fail(&j->ctx, PRX_ENOMEM,
-                     "device memory: %.1f GiB needed (transformer %.1f, activations %.1f, text encoder %.1f before it), %.1f of %.1f GiB "
-                     "free on %s; a smaller size, fewer frames or --device cpu need less of it",
-                     gib(need), gib(dit), gib(denoise), gib(text), gib(info.memory_free), gib(info.memory), info.name);
+                     "device memory: %.2f GiB needed (transformer %.2f with two blocks at a time, activations %.2f, text encoder %.2f before "
+                     "it); %.2f GiB of %.2f on %s may be taken; a smaller size, fewer frames or --device cpu need less of it",
+                     gib(j->plan_bytes), gib(j->fit.bytes), gib(denoise), gib(text), gib(j->budget), gib(info.memory), info.name);
 }
 
 static int plan_memory(prx_job *j)
 {
+    j->budget = j->weight_bytes = SIZE_MAX;
+    if (j->set.vram_budget > 0 && !j->engine->cuda)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "vram_budget: the CPU has no device memory; --device cuda expected");
     if (j->engine->cuda)
         return plan_device_memory(j);
     const size_t dit = dit_weight_bytes(j), denoise = denoise_bytes(j);
@@ -324,9 +331,14 @@ static cJSON *memory_json(const prx_job *j)
     cJSON_AddNumberToObject(o, "cache_policy_bytes", (double)j->cache_plan.bytes);
     cJSON_AddNumberToObject(o, "vae_bytes", (double)prxi_model_component_bytes(j->model, "vae"));
     cJSON_AddNumberToObject(o, "peak_bytes", (double)j->plan_bytes);
-    const size_t have = prxi_memory_available();
+    const size_t have = j->engine->cuda ? j->budget : prxi_memory_available();
     if (have != SIZE_MAX)
         cJSON_AddNumberToObject(o, "available_bytes", (double)have);
+    if (j->engine->cuda) {
+        cJSON_AddNumberToObject(o, "transformer_on_device_bytes", (double)j->fit.bytes);
+        cJSON_AddNumberToObject(o, "blocks_on_device", j->fit.resident);
+        cJSON_AddNumberToObject(o, "blocks_from_host", j->model->dit_cfg[0].layers - j->fit.resident);
+    }
     return o;
 }
 

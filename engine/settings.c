@@ -26,6 +26,8 @@ static const prxi_option job_options[] = {
     { "attention", PRXI_OPT_STRING, AT(attention), 0, 0, NULL, "dense", "self-attention policy" },
     { "cache", PRXI_OPT_STRING, AT(cache), 0, 0, NULL, "none", "cache policy" },
     { "vae.tiling", PRXI_OPT_BOOL, AT(tiling), 0, 1, NULL, "0", "decode in tiles of 256 pixels: less memory, other bytes" },
+    { "vram_budget", PRXI_OPT_DOUBLE, AT(vram_budget), 0, 4096, NULL, "0",
+      "GiB of device memory to take at most; weights beyond come from the host as they are needed; 0: what is free" },
     { "keep_weights", PRXI_OPT_BOOL, AT(keep_weights), 0, 1, NULL, "1", "keep weights for the next job; 0 frees each part after use" },
     { "save_every", PRXI_OPT_INT, AT(save_every), 1, 1000, NULL, "5", "steps between two writes of save_state" },
     { "crf", PRXI_OPT_INT, AT(crf), -1, 51, NULL, "-1", "quality of the video encoder, smaller is better; -1: its default here" },

@@ -43,10 +43,19 @@ struct prxi_device {
     int (*get)(prxi_device *d, void *host, const void *from, size_t bytes);
     int (*copy)(prxi_device *d, void *to, const void *from, size_t bytes);
     int (*zero)(prxi_device *d, void *p, size_t bytes);
+    /* Weights that come as they are needed: host memory that copies can begin from at any time, and two slots of device memory. fetch
+     * begins to fill a slot, once the kernels before its last `leave` are done; kernels after `arrive` find it filled; `leave` says that
+     * those so far were the last to read it. */
+    void *(*alloc_host)(prxi_device *d, size_t bytes);
+    void (*release_host)(prxi_device *d, void *p);
+    int (*fetch)(prxi_device *d, int slot, void *to, const void *host, size_t bytes);
+    int (*arrive)(prxi_device *d, int slot);
+    int (*leave)(prxi_device *d, int slot);
     int (*linear)(prxi_device *d, const prxi_device_linear *a);
     int (*conv)(prxi_device *d, const prxi_device_conv *a);
     const char *(*error)(prxi_device *d);
     const struct prxi_cache_ops *cache;                 /* caching/ops.h: what step caches do to tensors there */
+    const struct prxi_cluster_ops *cluster;             /* attention/attention.h: clustering, and lists that are built there */
 };
 
 /* Each of these is plain memory work when d is NULL. */

@@ -31,6 +31,7 @@ int  prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module 
 void prxi_cuda_close(prxi_ctx *c, prxi_cuda **cuda);
 /* Tensors of step caches (cache.c). */
 extern const struct prxi_cache_ops prxi_cuda_cache_ops;
+extern const prxi_cluster_ops prxi_cuda_cluster_ops;
 /* Sum of |a - b| and first index of a that is not finite, in out[2] of the host: waits. */
 int  prxi_cuda_reduce(prxi_cuda *cuda, int64_t n, const float *a, const float *b, double out[2]);
 /* The slots of the model's parts; what stays empty is refused at plan time. Streams of these kernels have stream->device =

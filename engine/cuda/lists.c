@@ -105,6 +105,21 @@ int prxi_cuda_put_list(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args,
 {
     if (args->q_len > INT32_MAX - PRXI_CU_TILE_ROWS || args->kv_len > INT32_MAX - 3 * PRXI_CU_TILE_ROWS)
         return prxi_fail(c, PRX_ENOTSUP, "attention: more tokens than 32 bits count");
+    if (b && b->device) {
+        const prxi_device_blocks *d = b->device;
+        a->per_head = 1;
+        a->nq = b->nq;
+        a->nk = b->nk;
+        a->n_tiles = d->n_tiles;
+        a->k_start = d->k_start;
+        a->cols = d->cols;
+        a->row_ptr = d->row_ptr;
+        a->row_end = d->row_end;
+        a->q_perm = d->q_perm;
+        a->k_perm = d->k_perm;
+        a->tiles = d->tiles;
+        return PRX_OK;
+    }
     const int32_t q_start[2] = { 0, (int32_t)args->q_len }, k_start[2] = { 0, (int32_t)args->kv_len }, cols[1] = { 0 };
     const int64_t row_ptr[2] = { 0, 1 };
     const prxi_block_list all = { .nq = 1, .nk = 1, .q_start = q_start, .k_start = k_start, .row_ptr = row_ptr, .cols = cols };

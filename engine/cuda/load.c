@@ -147,6 +147,39 @@ static int device_conv(prxi_device *d, const prxi_device_conv *a)
     return unlock(d, err == PRX_OK && of(d)->wait ? of(d)->module->sync(of(d)->dev) : err);
 }
 
+static void *device_alloc_host(prxi_device *d, size_t bytes)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    void *p = of(d)->module->alloc_host(of(d)->dev, bytes);
+    unlock(d, 0);
+    return p;
+}
+
+static void device_release_host(prxi_device *d, void *p)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    of(d)->module->release_host(of(d)->dev, p);
+    unlock(d, 0);
+}
+
+static int device_fetch(prxi_device *d, int slot, void *to, const void *host, size_t bytes)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    return unlock(d, of(d)->module->fetch(of(d)->dev, slot, to, host, bytes));
+}
+
+static int device_arrive(prxi_device *d, int slot)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    return unlock(d, of(d)->module->arrive(of(d)->dev, slot));
+}
+
+static int device_leave(prxi_device *d, int slot)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    return unlock(d, of(d)->module->leave(of(d)->dev, slot));
+}
+
 static int device_zero(prxi_device *d, void *p, size_t bytes)
 {
     pthread_mutex_lock(&of(d)->lock);
@@ -196,7 +229,8 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
         return prxi_fail_nomem(c, "device", module->device_bytes);
     }
     cuda->device = (prxi_device) { "cuda", device_alloc, device_release, device_put, device_get, device_copy, device_zero,
-                                   device_linear, device_conv, device_error, &prxi_cuda_cache_ops };
+                                   device_alloc_host, device_release_host, device_fetch, device_arrive, device_leave, device_linear, device_conv, device_error, &prxi_cuda_cache_ops,
+                                   &prxi_cuda_cluster_ops };
     cuda->module = module;
     cuda->library = library;
     cuda->dev = dev;

@@ -172,6 +172,7 @@ typedef struct prxi_cu_attn {
     const int32_t *k_start, *cols, *q_perm, *k_perm;
     const int64_t *row_ptr;
     const prxi_cu_tile *tiles;
+    const int64_t *row_end;                /* not NULL: rows [nq] a head that need not follow each other */
 } prxi_cu_attn;
 
 typedef struct prxi_cu_nearest {
@@ -181,7 +182,34 @@ typedef struct prxi_cu_nearest {
     int32_t *labels;
     float *products, *sums;
     int32_t *counts;
+    float *halves;                         /* [heads][k] scratch of the tuned kernel; NULL: the plain one */
 } prxi_cu_nearest;
+
+enum { PRXI_CU_CHUNK = 1024, PRXI_CU_CLUSTERS = 1024 };
+
+/* attention/attention.h: prxi_cluster_args, prxi_select_args. counts: [heads][chunks of PRXI_CU_CHUNK tokens][k]. */
+typedef struct prxi_cu_cluster {
+    int heads, head_dim, k, iters, fresh;
+    int64_t n, ldx;
+    double tolerance;
+    const void *x;
+    void *centroids, *means;
+    int32_t *labels, *perm, *start, *counts, *stopped;
+    float *halves;
+    double *moved;
+} prxi_cu_cluster;
+
+typedef struct prxi_cu_select {
+    int heads, head_dim, cq, ck, least, tiles_each;
+    int64_t n;
+    float scale, top_p;
+    const void *q_centroids, *k_centroids;
+    const int32_t *q_start, *k_start;
+    int32_t *cols, *keys;
+    int64_t *row_ptr, *row_end;
+    prxi_cu_tile *tiles;
+    double *kept;
+} prxi_cu_select;
 
 /* ---- caches (caching/drift.h, caching/forecast.h); arithmetic in f64 as there ---- */
 
@@ -264,6 +292,12 @@ typedef struct prxi_cuda_module {
     int  (*put)(void *dev, void *to, const void *host, size_t bytes);
     int  (*get)(void *dev, void *host, const void *from, size_t bytes);
     int  (*copy)(void *dev, void *to, const void *from, size_t bytes);
+    /* Two slots of memory that are filled while kernels run: engine/core/device.h. */
+    void *(*alloc_host)(void *dev, size_t bytes);
+    void (*release_host)(void *dev, void *p);             /* waits for the device */
+    int  (*fetch)(void *dev, int slot, void *to, const void *host, size_t bytes);
+    int  (*arrive)(void *dev, int slot);
+    int  (*leave)(void *dev, int slot);
     int  (*zero)(void *dev, void *p, size_t bytes);
     int  (*sync)(void *dev);
 
@@ -292,6 +326,8 @@ typedef struct prxi_cuda_module {
     int (*attention_simple)(void *dev, int type, const prxi_cu_attn *a);
     int (*nearest)(void *dev, int type, const prxi_cu_nearest *a);
     int (*gather)(void *dev, int type, const prxi_cu_nearest *a);
+    int (*cluster)(void *dev, int type, const prxi_cu_cluster *a);
+    int (*select)(void *dev, int type, const prxi_cu_select *a);
     int (*drift)(void *dev, const prxi_cu_drift *a);
     int (*forecast_update)(void *dev, const prxi_cu_forecast *a);
     int (*forecast_apply)(void *dev, const prxi_cu_forecast *a);

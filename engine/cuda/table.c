@@ -167,7 +167,7 @@ static void modulate(prxi_stream *s, const prxi_modulate_args *a)
 static void attention(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b, prxi_dtype t)
 {
     prxi_cu_attn x = { a->heads, a->head_dim, a->q_len, a->kv_len, a->q, a->k, a->v, a->o, a->ldq, a->ldk, a->ldv, a->ldo,
-                       a->scale, a->tail_bias, a->lse, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL };
+                       a->scale, a->tail_bias, a->lse, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
     prxi_cuda *u = a->heads > 0 && a->q_len > 0 ? ready(s) : NULL;
     if (!u)
         return;
@@ -200,7 +200,7 @@ static void blocks_bf16(prxi_stream *s, const prxi_attn_args *a, const prxi_bloc
 static prxi_cu_nearest nearest_of(const prxi_nearest_args *a)
 {
     return (prxi_cu_nearest) { a->heads, a->head_dim, a->k, a->n, a->ldx, a->x, a->centroids, a->labels, a->products, a->sums,
-                               a->counts };
+                               a->counts, NULL };
 }
 
 static void nearest(prxi_stream *s, const prxi_nearest_args *a, prxi_dtype t)
@@ -238,6 +238,30 @@ static void gather_bf16(prxi_stream *s, const prxi_nearest_args *a)
 {
     gather(s, a, PRXI_BF16);
 }
+
+/* ---- clusters ---- */
+
+static void cluster(prxi_stream *s, const prxi_cluster_args *a)
+{
+    const prxi_cu_cluster x = { a->heads, a->head_dim, a->k, a->iters, a->fresh, a->n, a->ldx, a->tolerance, a->x, a->centroids, a->means,
+                                a->labels, a->perm, a->start, a->counts, a->stopped, a->halves, a->moved };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->cluster(u->dev, a->dtype, &x));
+}
+
+static void select_clusters(prxi_stream *s, const prxi_select_args *a)
+{
+    prxi_device_blocks *b = a->blocks;
+    const prxi_cu_select x = { a->heads, a->head_dim, a->cq, a->ck, a->least, a->tiles_each, a->n, a->scale, a->top_p, a->q_centroids,
+                               a->k_centroids, b->q_start, b->k_start, b->cols, a->keys, b->row_ptr, b->row_end, b->tiles, a->kept };
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->select(u->dev, a->dtype, &x));
+}
+
+const prxi_cluster_ops prxi_cuda_cluster_ops = { PRXI_CU_CHUNK, PRXI_CU_CLUSTERS, PRXI_CU_TILE_ROWS, sizeof(prxi_cu_tile), cluster,
+                                                 select_clusters };
 
 /* ---- latents ---- */
 

@@ -221,7 +221,9 @@ static void run_blocks(const forward *f, int slots)
             const group g = { i, n, i * r->tokens, n * r->tokens };
             if (prxi_stream_error(f->s) || (f->s->cancel && atomic_load(f->s->cancel)))
                 return;
+            prxi_dit_stream_enter(f->s, r->d, l);
             run_block(f, &g, l);
+            prxi_dit_stream_leave(f->s, r->d, l);
             for (int j = i; j < i + n; j++) {
                 next[j] = l + 1;
                 f->h->reports[f->base + j].blocks_computed++;
@@ -254,6 +256,7 @@ void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, co
     const prxi_patch_args a = patch_args(r, d->cfg.in_channels, latents, r->patches);
     d->k->outer.patchify[d->dtype](s, &a);
     const int64_t k = (int64_t)d->cfg.in_channels * d->cfg.patch[0] * d->cfg.patch[1] * d->cfg.patch[2];
+    prxi_dit_stream_begin(d);
     for (int base = 0; base < r->clip.branches; base += r->batch) {
         const forward f = { s, r, step, h, base };
         prxi_linear_run(s, d->patch, r->tokens, r->patches, k, r->x, d->dim);
@@ -263,4 +266,7 @@ void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, co
         for (int i = 0; i < r->batch && !prxi_stream_error(s); i++)
             run_head(&f, i, v[base + i]);
     }
+    prxi_dit_stream_end(d);
+    if (h->attn->settle && h->density)
+        h->attn->settle(h->attn_priv, s, h->density);
 }

@@ -18,7 +18,16 @@ int  prxi_dit_config_load(prxi_ctx *c, const char *dir, prxi_dit_config *out);
 /* dir/config.json + weights, or a single .safetensors in the original layout (weights_file not NULL). */
 int  prxi_dit_open(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
                    prxi_dtype dtype);
+/* The same on a device with at most `bytes` of weights there: the last blocks' come from the host as they are needed, two at a time. */
+int  prxi_dit_open_within(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
+                          prxi_dtype dtype, size_t bytes);
 void prxi_dit_close(prxi_ctx *c, prxi_dit **d);
+/* What `bytes` of device memory hold of the weights: blocks that stay there, bytes taken; -1 when not even two blocks at a time fit. */
+typedef struct prxi_dit_fit {
+    int resident;
+    size_t bytes, block_bytes;
+} prxi_dit_fit;
+prxi_dit_fit prxi_dit_fit_in(const prxi_dit_config *cfg, prxi_dtype dtype, size_t bytes);
 const prxi_dit_config *prxi_dit_get_config(const prxi_dit *d);
 
 /* What depends on clip and prompt: RoPE, text keys and values, activations. One per job and expert weights. */

@@ -16,7 +16,11 @@ typedef struct prxi_dit_block {
     prxi_linear *ffn_in, *ffn_out;
 } prxi_dit_block;
 
+/* Blocks whose weights are on the host (dit_stream.c): two are on the device at a time, one in use, the next on its way. */
+typedef struct prxi_dit_stream prxi_dit_stream;
+
 struct prxi_dit {
+    prxi_dit_stream *stream;                /* NULL: everything stays */
     prxi_dit_config cfg;
     const prxi_kernels *k;
     prxi_dtype dtype;
@@ -51,6 +55,17 @@ struct prxi_dit_run {
     void *x, *n, *q, *k, *v;                /* [batch, tokens, dim] */
     void *ffn;                              /* [PRXI_DIT_FFN_ROWS at most, ffn_dim] */
 };
+
+int  prxi_dit_stream_open(prxi_ctx *c, prxi_dit *d, int first, size_t block_bytes);
+void prxi_dit_stream_close(prxi_ctx *c, prxi_dit *d);
+/* Host memory of a block's weights; NULL: they stay on the device. */
+unsigned char *prxi_dit_stream_host(const prxi_dit *d, int block);
+/* One forward (or what else goes through the blocks) at a time: its blocks move. */
+void prxi_dit_stream_begin(const prxi_dit *d);
+void prxi_dit_stream_end(const prxi_dit *d);
+/* Around the kernels of a block. */
+void prxi_dit_stream_enter(prxi_stream *s, const prxi_dit *d, int block);
+void prxi_dit_stream_leave(prxi_stream *s, const prxi_dit *d, int block);
 
 /* Rows of the FFN that are in flight: bounds the widest activation. */
 #define PRXI_DIT_FFN_ROWS 2048

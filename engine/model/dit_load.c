@@ -107,6 +107,8 @@ typedef struct loader {
     prxi_dit *d;
     prxi_tensors *t;
     int err;
+    unsigned char *host;           /* not NULL: linear layers go there, at `used`, and come to the device as they are needed */
+    size_t used;
 } loader;
 
 static const prxi_tensor *get(loader *l, const char *name, int ndim, const int64_t *shape)
@@ -154,7 +156,9 @@ static prxi_linear *load_linear_spec(loader *l, const linear_spec *s)
         return NULL;
     const prxi_linear_desc desc = { w->data, w->dtype, b->data, b->dtype, s->n, s->k, s->compute, s->out, s->epilogue,
                                     l->d->k->isa, l->d->k->device };
-    l->err = prxi_linear_open(l->c, &out, &desc);
+    const prxi_linear_place place = { l->host, l->used };
+    l->err = l->host ? prxi_linear_open_placed(l->c, &out, &desc, &place) : prxi_linear_open(l->c, &out, &desc);
+    l->used += l->host ? prxi_linear_place_bytes(s->n, s->k, s->compute, s->out) : 0;
     prxi_tensor_drop(w);
     prxi_tensor_drop(b);
     return out;
@@ -191,6 +195,8 @@ static void load_block(loader *l, int i)
     const prxi_dit_config *cfg = &l->d->cfg;
     const int64_t dim = l->d->dim;
     char name[128];
+    l->host = prxi_dit_stream_host(l->d, i);
+    l->used = 0;
     snprintf(name, sizeof name, "blocks.%d.scale_shift_table", i);
     b->table = load_f32(l, name, 3, (int64_t[]) { 1, 6, dim });
     snprintf(name, sizeof name, "blocks.%d.attn1", i);
@@ -256,6 +262,24 @@ static int open_weights(prxi_ctx *c, const char *dir, const char *file, prxi_ten
 int prxi_dit_open(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
                   prxi_dtype dtype)
 {
+    return prxi_dit_open_within(c, out, dir, weights_file, k, dtype, SIZE_MAX);
+}
+
+/* Room for the blocks that do not stay. */
+static int open_stream(loader *l, size_t bytes)
+{
+    const prxi_dit_fit fit = prxi_dit_fit_in(&l->d->cfg, l->d->dtype, bytes);
+    if (!l->d->k->device || fit.resident == l->d->cfg.layers)
+        return PRX_OK;
+    if (fit.resident < 0)
+        return prxi_fail(l->c, PRX_ENOMEM, "device memory: %.1f GiB for weights; %.1f GiB are needed with two blocks at a time",
+                         (double)bytes / 0x1p30, (double)fit.bytes / 0x1p30);
+    return prxi_dit_stream_open(l->c, l->d, fit.resident, fit.block_bytes);
+}
+
+int prxi_dit_open_within(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
+                         prxi_dtype dtype, size_t bytes)
+{
     prxi_dit_config cfg;
     loader l = { .c = c };
     *out = NULL;
@@ -274,7 +298,7 @@ int prxi_dit_open(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weig
     l.d->blocks = prxi_calloc(c->mem, PRXI_MEM_MISC, (size_t)cfg.layers, sizeof *l.d->blocks);
     if (!l.d->blocks)
         l.err = prxi_fail_nomem(c, "transformer", (size_t)cfg.layers * sizeof *l.d->blocks);
-    else
+    else if ((l.err = open_stream(&l, bytes)) == PRX_OK)
         load_outer(&l);
     for (int i = 0; i < cfg.layers && l.err == PRX_OK; i++)
         load_block(&l, i);
@@ -318,6 +342,7 @@ void prxi_dit_close(prxi_ctx *c, prxi_dit **dp)
     for (size_t i = 0; i < sizeof linears / sizeof *linears; i++)
         prxi_linear_close(c, linears[i]);
     prxi_device_free(c, d->k->device, d->table);
+    prxi_dit_stream_close(c, d);
     prxi_free(c->mem, d->blocks);
     prxi_free(c->mem, d);
 }

@@ -202,6 +202,7 @@ static int text_kv(prxi_ctx *c, prxi_stream *s, prxi_dit_run *r, int branch, con
     if (!ctx)
         return prxi_fail_nomem(c, "text keys and values", bytes);
     int err = PRX_OK;
+    prxi_dit_stream_begin(d);
     for (int i = 0; i < d->cfg.layers && err == PRX_OK; i++) {
         const prxi_dit_attn *a = &d->blocks[i].cross;
         prxi_dit_text_kv *kv = &r->text[branch][i];
@@ -211,12 +212,15 @@ static int text_kv(prxi_ctx *c, prxi_stream *s, prxi_dit_run *r, int branch, con
             err = prxi_fail_nomem(c, "text keys and values", bytes);
             break;
         }
+        prxi_dit_stream_enter(s, d, i);
         prxi_linear_run(s, a->k, rows, ctx, dim, kv->k, dim);
         prxi_linear_run(s, a->v, rows, ctx, dim, kv->v, dim);
+        prxi_dit_stream_leave(s, d, i);
         const prxi_rms_args rms = { .rows = rows, .dim = dim, .x = kv->k, .ldx = dim, .weight = a->norm_k,
                                     .eps = (float)d->cfg.eps, .out = kv->k, .ldo = dim };
         d->k->norm.rmsnorm[d->dtype](s, &rms);
     }
+    prxi_dit_stream_end(d);
     prxi_device_free(c, d->k->device, ctx);
     return err == PRX_OK ? prxi_stream_error(s) : err;
 }

@@ -27,6 +27,8 @@ struct prxi_linear {
     prxi_dnn_linear *dnn;    /* set: oneDNN does it, and nothing is packed here */
     prxi_device *device;     /* set: it does it, with these */
     void *device_weight, *device_bias;
+    size_t place;            /* of a placed layer: where its weights begin, the bias after them */
+    int placed, biased;
 };
 
 /* Row counts of oneDNN's products. Its register tiles are 6 rows high where it has no AMX, so 192 rows are faster than 128. The last
@@ -151,6 +153,59 @@ static int open_device(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d)
     return err < 0 || !d->bias ? err : upload(c, d->device, d->bias, d->bias_dtype, d->out, d->n, &l->device_bias);
 }
 
+/* ---- placed weights ---- */
+
+static size_t round_256(size_t n)
+{
+    return prxi_add(n, 255) & ~(size_t)255;
+}
+
+size_t prxi_linear_place_bytes(int64_t n, int64_t k, prxi_dtype compute, prxi_dtype out)
+{
+    return prxi_add(round_256(prxi_mul((size_t)(n * k), prxi_dtype_size(compute))), round_256(prxi_mul((size_t)n, prxi_dtype_size(out))));
+}
+
+static void convert(void *to, prxi_dtype t, const void *from, prxi_dtype f, int64_t n)
+{
+    if (t == f)
+        memcpy(to, from, (size_t)n * prxi_dtype_size(t));
+    for (int64_t i = 0; i < n && t != f; i++)
+        prxi_store(to, t, (size_t)i, load_any(from, f, (size_t)i));
+}
+
+static size_t bias_place(const prxi_linear *l)
+{
+    return l->place + round_256((size_t)(l->n * l->k) * prxi_dtype_size(l->compute));
+}
+
+int prxi_linear_open_placed(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d, const prxi_linear_place *place)
+{
+    *out = NULL;
+    const int err = check_desc(c, d);
+    prxi_linear *l = err == PRX_OK ? prxi_calloc(c->mem, PRXI_MEM_WEIGHTS, 1, sizeof *l) : NULL;
+    if (!l)
+        return err < 0 ? err : prxi_fail_nomem(c, "linear", sizeof *l);
+    l->n = d->n, l->k = d->k;
+    l->compute = d->compute, l->out = d->out, l->epilogue = d->epilogue;
+    l->device = d->device;
+    l->placed = 1;
+    l->biased = d->bias != NULL;
+    l->place = place->at;
+    convert(place->host + l->place, d->compute, d->weight, d->weight_dtype, d->n * d->k);
+    if (d->bias)
+        convert(place->host + bias_place(l), d->out, d->bias, d->bias_dtype, d->n);
+    *out = l;
+    return PRX_OK;
+}
+
+void prxi_linear_move(prxi_linear *l, unsigned char *base)
+{
+    l->device_weight = base + l->place;
+    l->device_bias = l->biased ? base + bias_place(l) : NULL;
+}
+
+/* ---- on a device ---- */
+
 static void run_device(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y, int64_t ldy)
 {
     const prxi_device_linear a = { m, l->n, l->k, l->compute, l->out, l->epilogue, x, l->device_weight, l->device_bias, ldx, ldy, y };
@@ -195,8 +250,10 @@ void prxi_linear_close(prxi_ctx *c, prxi_linear **l)
     if (!l || !*l)
         return;
     prxi_dnn_close(c, &(*l)->dnn);
-    prxi_device_free(c, (*l)->device, (*l)->device_weight);
-    prxi_device_free(c, (*l)->device, (*l)->device_bias);
+    if (!(*l)->placed) {
+        prxi_device_free(c, (*l)->device, (*l)->device_weight);
+        prxi_device_free(c, (*l)->device, (*l)->device_bias);
+    }
     prxi_free(c->mem, (*l)->packed);
     prxi_free(c->mem, (*l)->bias);
     prxi_free(c->mem, *l);

@@ -20,6 +20,13 @@ typedef struct prxi_linear_desc {
     struct prxi_device *device;    /* where the weights go and the product runs; NULL: here */
 } prxi_linear_desc;
 
+/* Weights that are brought to the device as they are needed: converted into host memory at `host` + `at`, used from wherever
+ * prxi_linear_move says that this memory's copy is. */
+typedef struct prxi_linear_place {
+    unsigned char *host;
+    size_t at;
+} prxi_linear_place;
+
 typedef struct prxi_linear prxi_linear;   /* immutable after open: shared by threads and jobs */
 
 /* Packs the weights; desc pointers may be dropped afterwards. On failure *out is NULL. */
@@ -29,6 +36,10 @@ int  prxi_linear_open(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d)
 typedef enum prxi_gemm_with { PRXI_GEMM_AUTO, PRXI_GEMM_TILES, PRXI_GEMM_ONEDNN } prxi_gemm_with;
 /* prxi_linear_open is this with AUTO. PRX_ENOTSUP: oneDNN asked for, and it cannot. */
 int  prxi_linear_open_with(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d, prxi_gemm_with with);
+int  prxi_linear_open_placed(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d, const prxi_linear_place *place);
+void prxi_linear_move(prxi_linear *l, unsigned char *base);
+/* Bytes that a placed layer takes, a multiple of 256. */
+size_t prxi_linear_place_bytes(int64_t n, int64_t k, prxi_dtype compute, prxi_dtype out);
 void prxi_linear_close(prxi_ctx *c, prxi_linear **l);
 /* Bytes that the packed layer holds. */
 size_t prxi_linear_bytes(const prxi_linear *l);

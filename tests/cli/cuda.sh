@@ -47,12 +47,17 @@ both() {
     check "$name: PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 50) }'
 }
 both dbcache --steps 4 --cache dbcache --set cache.max_warmup_steps=2 --set cache.residual_diff_threshold=10 --set cache.calibrator=newton
+both svg2 --steps 3 --attention svg2 --set attention.first_times_fp=0.3 --set attention.first_layers_fp=0 --set attention.num_k_centroids=8
+check "svg2 has a density" grep -q '"attention_density":[[:space:]]*0\.[0-9]' "$tmp/svg2.json"
 both easycache --steps 4 --cache easycache --set cache.ret_steps=2 --set cache.thresh=10
 expect 3 "device memory that will not do" env PRAXINO_EMU_MEMORY=100000 "$PRAXINO" render "a ball" -m "$model" --device cuda \
     -o "$tmp/b.y4m" --width 32 --height 32 --frames 5
 says "device memory" "device memory"
-expect 4 "svg2" render --device cuda -o "$tmp/b.y4m" --attention svg2
-says "svg2" "svg2"
+expect 4 "what svg2 does on the CPU only" render --device cuda -o "$tmp/b.y4m" --attention svg2 --set attention.seeding=random
+says "seeding" "what svg2 does on the CPU only"
+expect 3 "a budget that will not do" render --device cuda -o "$tmp/b.y4m" --vram-budget 0.0001
+says "two blocks at a time" "a budget that will not do"
+expect 2 "a budget without a device" render --device cpu -o "$tmp/b.y4m" --vram-budget 1
 expect 4 "calibration" render --device cuda -o "$tmp/b.y4m" --cache magcache --set cache.calibrate="$tmp/m.json"
 says "calibrate" "calibration"
 expect 4 "a trace" render --device cuda -o "$tmp/b.y4m" --cache dbcache --record-trace "$tmp/t.json"

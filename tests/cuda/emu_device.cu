@@ -8,6 +8,14 @@
 
 static int blocks, allocations, refused;
 
+/* A slot's bytes arrive when kernels are told that they may be waited for, not before; to fill a slot that has not been left is a fault. */
+static struct {
+    void *to;
+    const void *from;
+    size_t bytes;
+    bool read;
+} slots[2];
+
 int emu_refuse_memory(int n)
 {
     const int seen = allocations;
@@ -42,6 +50,7 @@ int prxi_cu_probe(prxi_cu_info *info)
 
 int prxi_cu_open(void *dev)
 {
+    slots[0] = slots[1] = {};
     as_device(dev)->shared_max = 99 * 1024;        /* of sm_86, the least */
     emu_seed(1);
     return PRX_OK;
@@ -95,6 +104,42 @@ int prxi_cu_copy(void *dev, void *to, const void *from, size_t bytes)
 {
     (void)dev;
     memcpy(to, from, bytes);
+    return PRX_OK;
+}
+
+void *prxi_cu_alloc_host(void *dev, size_t bytes)
+{
+    return prxi_cu_alloc(dev, bytes);
+}
+
+void prxi_cu_release_host(void *dev, void *p)
+{
+    prxi_cu_release(dev, p);
+}
+
+int prxi_cu_fetch(void *dev, int slot, void *to, const void *host, size_t bytes)
+{
+    if (slots[slot].read)
+        return prxi_cu_fail(as_device(dev), PRX_EINTERNAL, "copy of weights", "the slot is still being read");
+    memset(to, 0xff, bytes);
+    slots[slot] = { to, host, bytes, false };
+    return PRX_OK;
+}
+
+int prxi_cu_arrive(void *dev, int slot)
+{
+    (void)dev;
+    if (slots[slot].bytes)
+        memcpy(slots[slot].to, slots[slot].from, slots[slot].bytes);
+    slots[slot].bytes = 0;
+    slots[slot].read = true;
+    return PRX_OK;
+}
+
+int prxi_cu_leave(void *dev, int slot)
+{
+    (void)dev;
+    slots[slot].read = false;
     return PRX_OK;
 }
 

@@ -15,7 +15,11 @@ static prxi_mem mem;
 static prxi_ctx ctx;
 static float latents[ELEMS], text[ROWS * 64], v[ELEMS], good[ELEMS];       /* of the host, which is the emulated device too */
 
-/* Opens the device and the network, runs one forward, closes both. */
+enum { FORWARDS = 2 };
+static const char *model = MODEL;
+static size_t budget = SIZE_MAX;        /* of weights: SIZE_MAX, or so little that two blocks at a time come from the host */
+
+/* Opens the device and the network, runs forwards, closes both. */
 static int forward(prxi_cuda *cuda)
 {
     prxi_kernels k;
@@ -27,7 +31,7 @@ static int forward(prxi_cuda *cuda)
     prxi_clear(&ctx);
     prxi_stream_init(&s, &ctx, 1);
     s.device = k.device;
-    int err = prxi_dit_open(&ctx, &d, MODEL, NULL, &k, PRXI_BF16);
+    int err = prxi_dit_open_within(&ctx, &d, model, NULL, &k, PRXI_BF16, budget);
     if (err == PRX_OK) {
         const prxi_dit_config *c = prxi_dit_get_config(d);
         REQUIRE(c->in_channels * FRAMES * SIDE * SIDE <= ELEMS && c->text_dim <= 64, "the model fits the test");
@@ -39,7 +43,8 @@ static int forward(prxi_cuda *cuda)
                                        .reports = &report };
         const prxi_step step = { .steps = 1, .timestep = 500 };
         float *const out[PRXI_BRANCHES] = { v, NULL };
-        prxi_dit_forward(&s, r, &step, latents, &hooks, out);
+        for (int i = 0; i < FORWARDS; i++)
+            prxi_dit_forward(&s, r, &step, latents, &hooks, out);
         err = prxi_stream_error(&s);
     }
     prxi_dit_run_close(&ctx, &r);
@@ -71,6 +76,41 @@ static void check(int (*fail)(int n), int n, int code, const char *what)
     CHECK(atomic_load(&mem.total) == 0, "%s %d: %zu bytes leak", what, n, atomic_load(&mem.total));
 }
 
+/* Weights that come from the host as they are needed: the same bytes, with one block that stays and with none; less is refused. */
+static void check_streamed(void)
+{
+    prxi_dit_config cfg;
+    prxi_cuda *cuda;
+    model = PRX_SOURCE_DIR "/tests/vectors/golden/wan21_unipc/model/transformer";
+    REQUIRE(prxi_dit_config_load(&ctx, model, &cfg) == PRX_OK && cfg.layers > 2, "%s", ctx.error.text);
+    open_device(&cuda);
+    REQUIRE(forward(cuda) == PRX_OK, "%s", ctx.error.text);
+    memcpy(good, v, sizeof v);
+    prxi_cuda_close(&ctx, &cuda);
+    const prxi_dit_fit all = prxi_dit_fit_in(&cfg, PRXI_BF16, SIZE_MAX), none = prxi_dit_fit_in(&cfg, PRXI_BF16, 1);
+    CHECK(all.resident == cfg.layers && none.resident == -1 && none.bytes < all.bytes, "%d and %d blocks", all.resident, none.resident);
+    for (int stay = 0; stay <= cfg.layers - 2; stay++) {
+        budget = none.bytes + (size_t)stay * all.block_bytes;
+        const prxi_dit_fit fit = prxi_dit_fit_in(&cfg, PRXI_BF16, budget);
+        CHECK(fit.resident == (budget >= all.bytes ? cfg.layers : stay) && fit.bytes <= budget, "%d stay instead of %d", fit.resident, stay);
+        open_device(&cuda);
+        memset(v, 0, sizeof v);
+        CHECK(forward(cuda) == PRX_OK && memcmp(v, good, sizeof v) == 0, "%d blocks stay: %s", stay, ctx.error.text);
+        prxi_cuda_close(&ctx, &cuda);
+    }
+    budget = none.bytes - 1;
+    open_device(&cuda);
+    CHECK(forward(cuda) == PRX_ENOMEM && strstr(ctx.error.text, "two blocks"), "%s", ctx.error.text);
+    emu_refuse_memory(0);
+    budget = none.bytes;
+    REQUIRE(forward(cuda) == PRX_OK, "%s", ctx.error.text);
+    const int allocations = emu_refuse_memory(0);
+    prxi_cuda_close(&ctx, &cuda);
+    for (int n = 1; n <= allocations; n += 3)
+        check(emu_refuse_memory, n, PRX_ENOMEM, "memory");
+    budget = SIZE_MAX;
+}
+
 int main(void)
 {
     test_random rng = { 1 };
@@ -93,5 +133,6 @@ int main(void)
         check(emu_refuse_memory, n, PRX_ENOMEM, "out of memory");
     for (int n = 1; n <= launches; n++)
         check(emu_fail_launch, n, PRX_EINTERNAL, "the launch failed");
+    check_streamed();
     return TEST_END();
 }

@@ -1,45 +1,80 @@
 #!/bin/sh
-# What ptxas says of the kernels: they compile without warnings, keep everything in registers (no spills, no stack) and stay within the
-# registers of their launch. PRX_GATE_ARCHS: chips (80); PRX_GATE_KERNELS: sources (attn norm). Environment: PRX_SOURCE, NVCC.
+# What ptxas says of the kernels, for every chip: they compile without warnings, keep everything in registers (no spills, no stack) and stay
+# within the registers of their launch. gates.txt has the sources, by hash, that have passed for which chips; only what it does not have
+# is compiled here, and one kernel that it has. `sh tests/cuda/gates.sh --all` compiles everything and writes it anew.
+# PRX_GATE_ARCHS, PRX_GATE_KERNELS: others than all. Environment: PRX_SOURCE, NVCC, CMAKE (both are looked for).
 set -u
-if [ -z "${NVCC:-}" ] || [ "${NVCC%NOTFOUND}" != "$NVCC" ]; then echo "skipped: no nvcc"; exit 77; fi
+PRX_SOURCE=${PRX_SOURCE:-$(cd "$(dirname "$0")/../.." && pwd)}
+NVCC=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
+archs=${PRX_GATE_ARCHS:-80 86 89 90a 100 120}
+record=$PRX_SOURCE/tests/cuda/gates.txt
+if ! command -v "$NVCC" >/dev/null 2>&1; then echo "skipped: no nvcc"; exit 77; fi
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/praxino-gates.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 passed=0 failed=0
+"${CMAKE:-cmake}" -DROOT="$PRX_SOURCE" -DPRINT=ON -P "$PRX_SOURCE/cmake/ledger.cmake" >"$tmp/hashes" 2>&1 || { cat "$tmp/hashes"; exit 1; }
 
 # Registers that a kernel may have: 65536 for the threads of two blocks, at most 255.
 limit() {
     case $1 in
-    attn) echo 255 ;;       # 128 threads
-    *) echo 128 ;;          # 256 threads
+    attn | nearest_mma) echo 255 ;;     # 128 threads
+    attn90) echo 240 ;;                 # consumers of a block of three warp groups
+    *) echo 128 ;;                      # 256 threads
     esac
 }
 
-for arch in ${PRX_GATE_ARCHS:-80}; do
-    for name in ${PRX_GATE_KERNELS:-attn norm}; do
-        if ! "$NVCC" -std=c++17 -O3 -fmad=false -I"$PRX_SOURCE" -I"$PRX_SOURCE/include" "-gencode=arch=compute_$arch,code=sm_$arch" \
-            -Xptxas -v -cubin -o "$tmp/out.cubin" "$PRX_SOURCE/engine/cuda/dev/$name.cu" >"$tmp/log" 2>&1; then
-            echo "FAILED: $name.cu for sm_$arch does not compile"
-            head -n 5 "$tmp/log"
-            failed=$((failed + 1))
-            continue
-        fi
-        if awk -v name="$name sm_$arch" -v limit="$(limit "$name")" '
-            /[Ww]arning/ { print name ": " $0; bad++ }
-            /Compiling entry/ { kernel = $0; sub(/.*function ./, "", kernel); sub(/. for.*/, "", kernel) }
-            /bytes stack frame/ { if ($1 + $5 + $9 > 0) { print name " " kernel ": " $0; bad++ } }
-            / registers/ {
-                for (i = 1; i < NF; i++)
-                    if ($(i + 1) ~ /^registers/ && $i + 0 > limit) { print name " " kernel ": " $i " registers, " limit " allowed"; bad++ }
-                seen++
-            }
-            END { exit bad > 0 || seen == 0 }' "$tmp/log"; then
-            passed=$((passed + 1))
-        else
-            failed=$((failed + 1))
-        fi
+# Chips that a source is for.
+chips() {
+    case $1 in
+    attn90) for a in $archs; do [ "$a" != 90a ] || echo "$a"; done ;;
+    *) echo "$archs" ;;
+    esac
+}
+
+# compile NAME ARCHS
+compile() {
+    codes=
+    for a in $2; do codes="$codes -gencode=arch=compute_$a,code=sm_$a"; done
+    # shellcheck disable=SC2086
+    if ! "$NVCC" -std=c++17 -O3 -fmad=false --threads 2 -I"$PRX_SOURCE" -I"$PRX_SOURCE/include" $codes -Xptxas -v -c -o "$tmp/out.o" \
+        "$PRX_SOURCE/engine/cuda/dev/$1.cu" >"$tmp/log" 2>&1; then
+        echo "FAILED: $1.cu does not compile for $2"
+        head -n 5 "$tmp/log"
+        return 1
+    fi
+    awk -v name="$1" -v limit="$(limit "$1")" '
+        /[Ww]arning/ { print name ": " $0; bad++ }
+        /serializ/ { print name ": " $0; bad++ }
+        /Compiling entry/ { kernel = $0; sub(/.*function ./, "", kernel) }
+        /bytes stack frame/ { if ($1 + $5 + $9 > 0) { print name " " kernel ": " $0; bad++ } }
+        / registers/ {
+            for (i = 1; i < NF; i++)
+                if ($(i + 1) ~ /^registers/ && $i + 0 > limit) { print name " " kernel ": " $i " registers, " limit " allowed"; bad++ }
+        }
+        END { exit bad > 0 }' "$tmp/log" || { echo "FAILED: $1"; return 1; }
+}
+
+one=
+: >"$tmp/record"
+for name in ${PRX_GATE_KERNELS:-$(cut -d' ' -f1 "$tmp/hashes")}; do
+    case $name in gemm_lt) continue ;; esac             # host code
+    hash=$(sed -n "s/^$name \([0-9a-f]*\) .*/\1/p" "$tmp/hashes")
+    missing=
+    for a in $(chips "$name"); do
+        [ "${1:-}" != --all ] && grep -q "^$name $hash .*\b$a\b" "$record" 2>/dev/null || missing="$missing $a"
     done
+    if [ -z "$missing" ]; then
+        [ -n "$one" ] || one=$name
+        passed=$((passed + 1))
+    elif compile "$name" "$missing"; then
+        passed=$((passed + 1))
+        echo "$name $hash $(chips "$name" | tr '\n' ' ' | sed 's/ *$//')" >>"$tmp/record"
+    else
+        failed=$((failed + 1))
+    fi
 done
+if [ -n "$one" ]; then compile "$one" "${archs%% *}" || failed=$((failed + 1)); fi
+[ "${1:-}" != --all ] || [ "$failed" != 0 ] || cp "$tmp/record" "$record"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tests/cuda/under_test.h"
+#include "tests/cuda/clusters.h"
 #include "tests/random.h"
 
 enum { SEEDS = 16 };
@@ -189,7 +190,7 @@ static int attention(int type, int d)
     int32_t *perm = calloc(KEYS, sizeof *perm);
     for (int i = 0; i < KEYS; i++)
         perm[i] = (i * 37 + 11) % KEYS;
-    const prxi_block_list list = { 0, 2, 3, q_start, k_start, row_ptr, cols, NULL, perm, 0 };
+    const prxi_block_list list = { 0, 2, 3, q_start, k_start, row_ptr, cols, NULL, perm, 0, NULL };
     void *q = values(type, (size_t)(Q * d)), *k = values(type, (size_t)(KEYS * d)), *v = values(type, (size_t)(KEYS * d));
     void *o = values(type, (size_t)(Q * d));
     prxi_mem mem;
@@ -230,7 +231,9 @@ static int all_right(int seed)
     cuda_seed((uint64_t)seed);
     rng.state = (uint64_t)seed;
     return norms() && linear() && drift() && attention(0, 40) && attention(1, 64) && convolution(0) &&
-           convolution(1) && text() && reduction();
+           convolution(1) && text() && reduction() &&
+           clusters_right(module(), dev(), &rng, PRXI_BF16, 1, 64, 150, 5, 140, 0.6f, 2) &&
+           clusters_right(module(), dev(), &rng, PRXI_F32, 2, 5, 1060, 40, 9, 0.7f, 1);
 }
 
 /* The first seed that finds the fault, SEEDS when none does; a crash or a hang of the process finds it too. */
@@ -259,7 +262,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--cases") == 0)
         return wrong;
     CHECK(!wrong, "the kernels as they are");
-    CHECK(emu_sites() >= 16, "only %d waits were reached", emu_sites());
+    CHECK(emu_sites() >= 28, "only %d waits were reached", emu_sites());
     CHECK(found_by(-1) == SEEDS, "a fault is found where there is none");
     for (int site = 0; site < emu_sites(); site++) {
         int line;

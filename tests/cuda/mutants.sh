@@ -45,5 +45,10 @@ mutant conv 'STAGES = 3' 'STAGES = 2'                                   # a stag
 mutant conv 'c >> 3) ^ (r >> 1 & 3)' 'c >> 3) ^ (r >> 1 \& 1)'
 mutant text 'j - query + a.n - 1' 'query - j + a.n - 1'                 # the bias of the other direction
 mutant latent 'fmin(v, part\[w\])' 'part[w]'                            # the last warp's index instead of the least
+mutant nearest_mma 'v > best' 'v >= best'                               # the last of equals
+mutant nearest_mma 'cp_async_wait<1>' 'cp_async_wait<2>'
+mutant cluster 'ia < ib' 'ia > ib'
+mutant cluster 'first\[a.cq\] + threadIdx.x' 'first[a.cq] + 1 + threadIdx.x'   # a tile beyond the last keeps what was there
+mutant cluster 'if (threadIdx.x == 0 \&\& far == 0)' 'if (threadIdx.x == 0 \&\& far != 0)'
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -6,6 +6,7 @@
 #include "caching/forecast.h"
 #include "engine/ops/outer.h"
 #include "tests/cuda/under_test.h"
+#include "tests/cuda/clusters.h"
 #include "tests/random.h"
 #include "video_io/color.h"
 
@@ -419,7 +420,7 @@ static void check_clusters(prxi_dtype t)
     void *x = values(t, (size_t)(n * ld)), *c = values(t, (size_t)(heads * k * d));
     int32_t *labels = calloc((size_t)(heads * n), sizeof *labels), *counts = calloc((size_t)(heads * k), sizeof *counts);
     float *products = calloc((size_t)(heads * n * k), sizeof *products), *sums = calloc((size_t)(heads * k * d), sizeof *sums);
-    prxi_cu_nearest a = { heads, d, k, n, ld, x, c, labels, NULL, sums, counts };
+    prxi_cu_nearest a = { heads, d, k, n, ld, x, c, labels, NULL, sums, counts, NULL };
     RUN(nearest, t, &a);
     RUN(gather, t, &a);
     a.products = products;
@@ -459,6 +460,17 @@ static void check_clusters(prxi_dtype t)
             }
     CHECK(off <= 1e-4, "sums: off by %g", off);
     free(x), free(c), free(labels), free(counts), free(products), free(sums);
+}
+
+/* Small heads over several chunks of tokens, or those that the tuned kernel takes. */
+static void check_svg2(prxi_dtype t, int seed)
+{
+    const int tuned = t == PRXI_BF16 && seed % 4 == 1, d = tuned ? 64 : 1 + random_below(&rng, 12), heads = 1 + random_below(&rng, 2);
+    const int n = tuned || seed % 5 ? 30 + random_below(&rng, 150) : 1030 + random_below(&rng, 90);
+    const int cq = 1 + random_below(&rng, 9), ck = tuned ? 66 + random_below(&rng, 70) : 1 + random_below(&rng, 40);
+    const float p = seed % 7 == 3 ? 1.0f : 0.1f + 0.8f * (float)random_below(&rng, 100) / 100;
+    CHECK(clusters_right(module(), cuda_under_test()->dev, &rng, t, heads, d, n, cq < n ? cq : n, ck < n ? ck : n, p, random_below(&rng, 3)),
+          "svg2: seed %d: %d heads of %d, %d tokens, %d and %d clusters", seed, heads, d, n, cq, ck);
 }
 
 /* Tiles cover every query of every block once, in order. */
@@ -501,6 +513,7 @@ int main(void)
         check_latents(seed % 3);
         check_pixels();
         check_clusters(t);
+        check_svg2(t, seed);
     }
     prxi_stream_close(&host);
     return TEST_END();

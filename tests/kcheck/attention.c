@@ -109,7 +109,7 @@ static void make_list(problem *p)
     p->q_perm = p->permute ? shuffled(p->heads, p->n) : NULL;
     p->k_perm = p->permute ? shuffled(p->heads, p->m) : NULL;
     p->list = (prxi_block_list) { p->per_head, nq, nk, p->q_start, p->k_start, p->row_ptr, p->cols, p->q_perm,
-                                  p->k_perm, 0 };
+                                  p->k_perm, 0, NULL };
 }
 
 static void drop(problem *p)

@@ -96,7 +96,7 @@ static void make(int full)
 
 static prxi_block_list list_of(void)
 {
-    return (prxi_block_list) { 1, t.nq, t.nk, t.q_starts, t.k_starts, t.rows, t.cols, t.q_perm, t.k_perm, 0 };
+    return (prxi_block_list) { 1, t.nq, t.nk, t.q_starts, t.k_starts, t.rows, t.cols, t.q_perm, t.k_perm, 0, NULL };
 }
 
 static prxi_attn_args args_of(int out)

@@ -187,7 +187,7 @@ static void permuted_rows(const cJSON *x, const cJSON *want, const int32_t *perm
             cols[i] = i;
     }
     for (int undo = 0; undo < 2; undo++) {
-        const prxi_block_list b = { 0, n, n, start, start, rows, cols, undo ? perm : NULL, perm, 0 };
+        const prxi_block_list b = { 0, n, n, start, start, rows, cols, undo ? perm : NULL, perm, 0, NULL };
         int wrong = 0;
         ops.blocks[PRXI_F32](&s, &a, &b);
         for (int i = 0; i < n * d; i++) {       /* p v / p: two roundings */
@@ -287,7 +287,7 @@ static void block_attention(const prxi_attn_ops *table)
         const int64_t ld = heads * d;
         const int m = cJSON_GetArraySize(item(cJSON_GetObjectItem(one, "k"), 0));
         const prxi_attn_args a = { heads, d, n, m, q, k, v, o, ld, ld, ld, ld, 1 / sqrtf((float)d), 0, NULL };
-        const prxi_block_list list = { 1, nq, nk, q_start, k_start, row, cols, NULL, NULL, 0 };
+        const prxi_block_list list = { 1, nq, nk, q_start, k_start, row, cols, NULL, NULL, 0, NULL };
         prxi_stream_init(&s, &ctx, 2);
         table->blocks[PRXI_F32](&s, &a, &list);
         for (int i = 0; i < n * heads * d; i++)

@@ -3,19 +3,14 @@
  * Rows are gathered by token, sixteen bytes at a time, so blocks may have any length and be permuted; a tile is padded only at the
  * end of a list. */
 #include "keys.cuh"
+#include "tile.cuh"
 
 enum { WARPS = 4, THREADS = 32 * WARPS, ROWS = PRXI_CU_TILE_ROWS, STAGES = 2, RING = 3 };
 
-static_assert(ROWS == 16 * WARPS, "a warp has 16 queries");
+static_assert((int)ROWS == (int)TILE_ROWS && ROWS == 16 * WARPS, "a warp has 16 queries");
 
 #define MASKED (-1e30f)
 #define LOG2E 1.4426950408889634f
-
-/* Element (r, c) of a tile: 16-byte chunks change places by row, so that ldmatrix meets no bank twice. */
-template <int D> PRXI_DEVICE int swizzle(int r, int c)
-{
-    return r * D + (((c >> 3) ^ (r & 7)) << 3) + (c & 7);
-}
 
 template <int D> PRXI_DEVICE void fetch(bf16 *to, const void *from, int64_t ld, int64_t column, const int32_t *tokens)
 {
@@ -23,32 +18,8 @@ template <int D> PRXI_DEVICE void fetch(bf16 *to, const void *from, int64_t ld, 
     for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
         const int r = i / CHUNKS, c = i % CHUNKS * 8;
         const int64_t token = tokens[r];
-        cp_async16(to + swizzle<D>(r, c), static_cast<const bf16 *>(from) + (token < 0 ? 0 : token) * ld + column + c, token >= 0);
+        cp_async16(to + tile_at<D>(r, c), static_cast<const bf16 *>(from) + (token < 0 ? 0 : token) * ld + column + c, token >= 0);
     }
-}
-
-/* s[16 queries of the warp x 64 keys] = scale q k^T: fragments of mma.m16n8k16, eight keys each. */
-template <int D> PRXI_DEVICE void scores(float s[ROWS / 8][4], const uint32_t q[D / 16][4], const bf16 *k, float scale)
-{
-    const int lane = threadIdx.x % 32;
-    PRXI_UNROLL
-    for (int n = 0; n < ROWS / 8; n++)
-        for (int j = 0; j < 4; j++)
-            s[n][j] = 0;
-    PRXI_UNROLL
-    for (int d = 0; d < D / 16; d++) {
-        PRXI_UNROLL
-        for (int n = 0; n < ROWS / 16; n++) {
-            uint32_t b[4];
-            ldmatrix(b, k + swizzle<D>(n * 16 + (lane & 7) + (lane >> 4 << 3), d * 16 + (lane >> 3 & 1) * 8));
-            mma_bf16(s[2 * n], q[d], b[0], b[1]);
-            mma_bf16(s[2 * n + 1], q[d], b[2], b[3]);
-        }
-    }
-    PRXI_UNROLL
-    for (int n = 0; n < ROWS / 8; n++)
-        for (int j = 0; j < 4; j++)
-            s[n][j] *= scale;
 }
 
 /* Padding to MASKED, and the bias of the last key. A thread's keys are 8 n + 2 (lane % 4) + {0, 1}. */
@@ -107,7 +78,7 @@ template <int D> PRXI_DEVICE void values(float o[D / 8][4], const float p[ROWS /
         PRXI_UNROLL
         for (int n = 0; n < D / 16; n++) {
             uint32_t b[4];
-            ldmatrix_trans(b, v + swizzle<D>(k * 16 + (lane & 15), n * 16 + (lane >> 4) * 8));
+            ldmatrix_trans(b, v + tile_at<D>(k * 16 + (lane & 15), n * 16 + (lane >> 4) * 8));
             mma_bf16(o[2 * n], a, b[0], b[1]);
             mma_bf16(o[2 * n + 1], a, b[2], b[3]);
         }
@@ -143,6 +114,8 @@ template <int D> PRXI_KERNEL void PRXI_BOUNDS(THREADS) blocks_kernel(prxi_cu_att
     int32_t *queries = reinterpret_cast<int32_t *>(v_tile + STAGES * ROWS * D), *tokens = queries + ROWS;
     const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
     const prxi_cu_tile tile = a.tiles[blockIdx.x];
+    if (tile.rows == 0)
+        return;                         /* beyond the end of a list that was built on the device */
     const int head = tile.head < 0 ? (int)blockIdx.y : tile.head;
     const int64_t column = (int64_t)head * D;
     key_cursor keys = open_keys(a, head, tile.block);
@@ -178,10 +151,10 @@ template <int D> PRXI_KERNEL void PRXI_BOUNDS(THREADS) blocks_kernel(prxi_cu_att
         if (t == 0) {
             PRXI_UNROLL
             for (int d = 0; d < D / 16; d++)
-                ldmatrix(q[d], q_tile + swizzle<D>(warp * 16 + (lane & 15), d * 16 + (lane >> 4) * 8));
+                ldmatrix(q[d], q_tile + tile_at<D>(warp * 16 + (lane & 15), d * 16 + (lane >> 4) * 8));
         }
         float s[ROWS / 8][4];
-        scores<D>(s, q, k_tile + stage * ROWS * D, a.scale * LOG2E);
+        tile_scores<D>(s, q, k_tile + stage * ROWS * D, a.scale * LOG2E);
         if (t == tiles - 1 || a.tail_bias != 0)
             mask(s, tokens + t % RING * ROWS, a.kv_len - 1, a.tail_bias * LOG2E);
         softmax<D>(s, o, m, l);

@@ -96,7 +96,7 @@ template <int COLS, typename O> PRXI_DEVICE void finish(const prxi_cu_conv &a, c
     }
 }
 
-template <int COLS, typename O> PRXI_KERNEL void PRXI_BOUNDS(THREADS) conv_kernel(prxi_cu_conv a)
+template <int COLS> PRXI_KERNEL void PRXI_BOUNDS(THREADS) conv_kernel(prxi_cu_conv a)
 {
     PRXI_SHARED(shared);
     bf16 *pixels = reinterpret_cast<bf16 *>(shared), *weights = pixels + STAGES * PIXELS * DEPTH;
@@ -130,14 +130,17 @@ template <int COLS, typename O> PRXI_KERNEL void PRXI_BOUNDS(THREADS) conv_kerne
         cp_async_commit();
         multiply<COLS>(sum, pixels + stage * PIXELS * DEPTH, weights + stage * COLS * DEPTH);
     }
-    finish<COLS, O>(a, sum);
+    if (a.out)
+        finish<COLS, bf16>(a, sum);
+    else
+        finish<COLS, float>(a, sum);
 }
 
 template <int COLS> static int start(void *dev, const prxi_cu_conv *a, int64_t tiles)
 {
     const dim3 grid((unsigned)ceil_div(a->out_pitch > a->cout ? a->cout + 1 : a->cout, COLS), (unsigned)tiles);
     const size_t shared = (size_t)STAGES * (PIXELS + COLS) * DEPTH * sizeof(bf16);
-    return launch(as_device(dev), "conv", a->out ? conv_kernel<COLS, bf16> : conv_kernel<COLS, float>, grid, THREADS, shared, *a);
+    return launch(as_device(dev), "conv", conv_kernel<COLS>, grid, THREADS, shared, *a);
 }
 
 static bool aligned(const prxi_cu_plane *p)

@@ -82,6 +82,13 @@ int prxi_cu_open(void *dev)
         err = check(d, cudaDeviceGetAttribute(&d->shared_max, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "shared memory");
     if (err == PRX_OK)
         err = check(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), "stream");
+    if (err == PRX_OK)
+        err = check(d, cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking), "stream");
+    for (int i = 0; i < 2 && err == PRX_OK; i++) {
+        err = check(d, cudaEventCreateWithFlags(&d->filled[i], cudaEventDisableTiming), "event");
+        if (err == PRX_OK)
+            err = check(d, cudaEventCreateWithFlags(&d->left[i], cudaEventDisableTiming), "event");
+    }
     return err < 0 ? err : prxi_cu_lt_open(d, static_cast<unsigned char *>(dev) + sizeof(device));
 }
 
@@ -89,6 +96,11 @@ void prxi_cu_close(void *dev)
 {
     device *d = as_device(dev);
     prxi_cu_lt_close(d);
+    for (int i = 0; i < 2; i++) {
+        cudaEventDestroy(d->filled[i]);
+        cudaEventDestroy(d->left[i]);
+    }
+    cudaStreamDestroy(d->copies);
     cudaStreamDestroy(d->stream);
 }
 
@@ -133,6 +145,42 @@ int prxi_cu_copy(void *dev, void *to, const void *from, size_t bytes)
 {
     device *d = as_device(dev);
     return check(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, d->stream), "copy on the device");
+}
+
+void *prxi_cu_alloc_host(void *dev, size_t bytes)
+{
+    void *p = nullptr;
+    return check(as_device(dev), cudaMallocHost(&p, bytes), "page-locked memory") < 0 ? nullptr : p;
+}
+
+void prxi_cu_release_host(void *dev, void *p)
+{
+    cudaStreamSynchronize(as_device(dev)->copies);
+    cudaFreeHost(p);
+}
+
+/* An event that was never recorded counts as passed. */
+int prxi_cu_fetch(void *dev, int slot, void *to, const void *host, size_t bytes)
+{
+    device *d = as_device(dev);
+    cudaError_t err = cudaStreamWaitEvent(d->copies, d->left[slot], 0);
+    if (err == cudaSuccess)
+        err = cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, d->copies);
+    if (err == cudaSuccess)
+        err = cudaEventRecord(d->filled[slot], d->copies);
+    return check(d, err, "copy of weights");
+}
+
+int prxi_cu_arrive(void *dev, int slot)
+{
+    device *d = as_device(dev);
+    return check(d, cudaStreamWaitEvent(d->stream, d->filled[slot], 0), "waiting for weights");
+}
+
+int prxi_cu_leave(void *dev, int slot)
+{
+    device *d = as_device(dev);
+    return check(d, cudaEventRecord(d->left[slot], d->stream), "leaving weights");
 }
 
 int prxi_cu_zero(void *dev, void *p, size_t bytes)

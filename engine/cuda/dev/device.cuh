@@ -14,7 +14,11 @@ void prxi_cu_release(void *dev, void *p);
 int  prxi_cu_put(void *dev, void *to, const void *host, size_t bytes);
 int  prxi_cu_get(void *dev, void *host, const void *from, size_t bytes);
 int  prxi_cu_copy(void *dev, void *to, const void *from, size_t bytes);
-int  prxi_cu_zero(void *dev, void *p, size_t bytes);
+void *prxi_cu_alloc_host(void *dev, size_t bytes);
+void prxi_cu_release_host(void *dev, void *p);
+int  prxi_cu_fetch(void *dev, int slot, void *to, const void *host, size_t bytes);
+int  prxi_cu_arrive(void *dev, int slot);
+int  prxi_cu_leave(void *dev, int slot);
 int  prxi_cu_sync(void *dev);
 
 /* cuBLASLt's part of the handle. */

@@ -14,13 +14,13 @@ struct key_cursor {
 PRXI_DEVICE key_cursor open_keys(const prxi_cu_attn &a, int head, int block)
 {
     const int64_t h = a.per_head ? head : 0;
-    const int64_t *rows = a.row_ptr + h * (a.nq + 1);
+    const int64_t *rows = a.row_ptr + h * (a.row_end ? a.nq : a.nq + 1);
     key_cursor c;
     c.start = a.k_start + h * (a.nk + 1);
     c.cols = a.cols;
     c.perm = a.k_perm ? a.k_perm + (int64_t)head * a.kv_len : nullptr;
     c.at = rows[block];
-    c.end = rows[block + 1];
+    c.end = a.row_end ? a.row_end[h * a.nq + block] : rows[block + 1];
     c.base = 0;
     return c;
 }

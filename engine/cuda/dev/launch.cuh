@@ -11,7 +11,8 @@
 
 struct device {
 #ifndef PRXI_CUDA_EMU
-    cudaStream_t stream;
+    cudaStream_t stream, copies;
+    cudaEvent_t filled[2], left[2];    /* of the slots: the copy is done; nothing reads it any more */
     struct lt_state *lt;               /* gemm_lt.cu: behind the handle, in the same block of memory */
 #endif
     int shared_max;                    /* dynamic shared memory that a block may have */
@@ -85,6 +86,10 @@ int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a);
 int prxi_cu_attention(void *dev, int type, const prxi_cu_attn *a);
 int prxi_cu_attention_simple(void *dev, int type, const prxi_cu_attn *a);
 int prxi_cu_nearest_run(void *dev, int type, const prxi_cu_nearest *a);
+int prxi_cu_nearest_mma(void *dev, const prxi_cu_nearest *a);
+int prxi_cu_cluster_run(void *dev, int type, const prxi_cu_cluster *a);
+int prxi_cu_select_run(void *dev, int type, const prxi_cu_select *a);
+int prxi_cu_zero(void *dev, void *p, size_t bytes);
 int prxi_cu_gather(void *dev, int type, const prxi_cu_nearest *a);
 int prxi_cu_drift_run(void *dev, const prxi_cu_drift *a);
 int prxi_cu_forecast_update(void *dev, const prxi_cu_forecast *a);

@@ -38,6 +38,11 @@ extern "C" __attribute__((visibility("default"))) const prxi_cuda_module *prxi_c
     m.put = prxi_cu_put;
     m.get = prxi_cu_get;
     m.copy = prxi_cu_copy;
+    m.alloc_host = prxi_cu_alloc_host;
+    m.release_host = prxi_cu_release_host;
+    m.fetch = prxi_cu_fetch;
+    m.arrive = prxi_cu_arrive;
+    m.leave = prxi_cu_leave;
     m.zero = prxi_cu_zero;
     m.sync = prxi_cu_sync;
     m.layernorm = prxi_cu_layernorm;
@@ -64,6 +69,8 @@ extern "C" __attribute__((visibility("default"))) const prxi_cuda_module *prxi_c
     m.attention_simple = prxi_cu_attention_simple;
     m.nearest = prxi_cu_nearest_run;
     m.gather = prxi_cu_gather;
+    m.cluster = prxi_cu_cluster_run;
+    m.select = prxi_cu_select_run;
     m.drift = prxi_cu_drift_run;
     m.forecast_update = prxi_cu_forecast_update;
     m.forecast_apply = prxi_cu_forecast_apply;

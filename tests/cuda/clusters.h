@@ -1,0 +1,206 @@
+/* One round of clustering attention on the device, checked step by step against plain sums on the host: start centroids, labels, the order of
+ * tokens, means, what a query cluster keeps, tiles. Included after under_test.h. */
+#ifndef PRXI_TESTS_CUDA_CLUSTERS_H
+#define PRXI_TESTS_CUDA_CLUSTERS_H
+
+#include <math.h>
+
+#include "attention/svg2_select.h"
+#include "tests/random.h"
+
+typedef struct clusters {
+    prxi_dtype t;
+    int heads, d, cq, ck, n;
+    void *x, *c[2], *means;                 /* points; centroids of queries (cq) and keys (ck), of the same points */
+    int32_t *labels, *perm[2], *start[2], *counts, *stopped, *keys, *cols;
+    float *halves;
+    double *moved, *kept;
+    int64_t *row_ptr, *row_end;
+    prxi_cu_tile *tiles;
+    int tiles_each;
+} clusters;
+
+static inline double clusters_value(const clusters *s, const void *p, int64_t i)
+{
+    return (double)prxi_load(p, s->t, (size_t)i);
+}
+
+static inline double clusters_point(const clusters *s, int h, int64_t i, int e)
+{
+    return clusters_value(s, s->x, (i * s->heads + h) * s->d + e);
+}
+
+/* Labels name a nearest one of `centroids`, up to what f32 sums lose; perm and start are the stable order. */
+static inline int clusters_labels_right(const clusters *s, const void *centroids, int k, int side)
+{
+    int32_t *perm = malloc((size_t)s->n * sizeof *perm), *start = malloc((size_t)(k + 1) * sizeof *start);
+    int good = 1;
+    for (int h = 0; h < s->heads && good; h++) {
+        const int32_t *labels = s->labels + (int64_t)h * s->n;
+        for (int64_t i = 0; i < s->n; i++) {
+            double best = INFINITY, mine = INFINITY;
+            for (int j = 0; j < k; j++) {
+                double far = 0;
+                for (int e = 0; e < s->d; e++)
+                    far += pow(clusters_point(s, h, i, e) - clusters_value(s, centroids, ((int64_t)h * k + j) * s->d + e), 2);
+                best = fmin(best, far);
+                mine = j == labels[i] ? far : mine;
+            }
+            good &= mine <= best + 1e-4 * s->d;
+        }
+        prxi_svg2_sort(labels, s->n, k, perm, start);
+        good &= memcmp(perm, s->perm[side] + (int64_t)h * s->n, (size_t)s->n * sizeof *perm) == 0;
+        good &= memcmp(start, s->start[side] + (int64_t)h * (k + 1), (size_t)(k + 1) * sizeof *start) == 0;
+    }
+    free(perm), free(start);
+    return good;
+}
+
+/* Centroids are the means of what is labelled so, empty ones as they were. */
+static inline int clusters_means_right(const clusters *s, const void *before, const void *after, int k)
+{
+    int good = 1;
+    for (int64_t c = 0; c < (int64_t)s->heads * k; c++)
+        for (int e = 0; e < s->d; e++) {
+            double sum = 0;
+            int count = 0;
+            for (int64_t i = 0; i < s->n; i++)
+                if (s->labels[c / k * s->n + i] == c % k) {
+                    sum += clusters_point(s, (int)(c / k), i, e);
+                    count++;
+                }
+            const double want = count ? sum / count : clusters_value(s, before, c * s->d + e);
+            good &= fabs(clusters_value(s, after, c * s->d + e) - want) <= 1e-4 + (s->t ? ldexp(fabs(want), -8) : 0);
+        }
+    return good;
+}
+
+static inline int clusters_side(clusters *s, const prxi_cuda_module *m, void *dev, int side)
+{
+    const int k = side ? s->ck : s->cq;
+    const size_t bytes = (size_t)(s->heads * k * s->d) * prxi_dtype_size(s->t);
+    void *before = malloc(bytes), *c = s->c[side];
+    prxi_cu_cluster a = { s->heads, s->d, k, 1, 1, s->n, (int64_t)s->heads * s->d, 0, s->x, c, s->means, s->labels, s->perm[side],
+                          s->start[side], s->counts, s->stopped, s->halves, s->moved };
+    int good = 1;
+    a.tolerance = 1e30;                     /* nothing moves so far: the start stays */
+    good &= m->cluster(dev, (int)s->t, &a) == PRX_OK && m->sync(dev) == PRX_OK;
+    for (int64_t i = 0; i < (int64_t)s->heads * k * s->d; i++) {
+        const int64_t from = (2 * (i / s->d % k) + 1) * s->n / (2 * k);
+        good &= clusters_value(s, c, i) == clusters_point(s, (int)(i / s->d / k), from, (int)(i % s->d));
+    }
+    a.tolerance = 0;
+    for (a.fresh = 1; a.fresh >= 0 && good; a.fresh--) {
+        memcpy(before, c, bytes);
+        good &= m->cluster(dev, (int)s->t, &a) == PRX_OK && m->sync(dev) == PRX_OK;
+        good &= clusters_labels_right(s, before, k, side) && clusters_means_right(s, before, c, k);
+    }
+    free(before);
+    return good;
+}
+
+/* What query cluster `row` keeps, by the host's rule on the same products. */
+static inline int clusters_row_right(const clusters *s, int h, int row, float scale, double top_p, int least)
+{
+    float *logits = malloc((size_t)s->ck * sizeof *logits), *prob = malloc((size_t)s->ck * sizeof *prob);
+    int32_t *sizes = malloc((size_t)s->ck * sizeof *sizes), *order = malloc(2 * (size_t)s->ck * sizeof *order);
+    unsigned char *keep = malloc((size_t)s->ck);
+    const int32_t *start = s->start[1] + h * (s->ck + 1);
+    const int64_t at = (int64_t)h * s->cq + row;
+    int64_t p = s->row_ptr[at];
+    int keys = 0, good = 1;
+    for (int j = 0; j < s->ck; j++) {
+        float dot = 0;
+        for (int e = 0; e < s->d; e++)
+            dot = fmaf((float)clusters_value(s, s->c[0], at * s->d + e), (float)clusters_value(s, s->c[1], ((int64_t)h * s->ck + j) * s->d + e),
+                       dot);
+        logits[j] = dot * scale;
+        sizes[j] = start[j + 1] - start[j];
+    }
+    prxi_svg2_row(logits, sizes, s->ck, top_p, least, prob, order, order + s->ck, keep);
+    for (int j = 0; j < s->ck; j++)
+        if (keep[j]) {
+            good &= p < s->row_end[at] && s->cols[p] == j;
+            keys += sizes[j];
+            p++;
+        }
+    good &= p == s->row_end[at] && s->keys[at] == keys;
+    free(logits), free(prob), free(sizes), free(order), free(keep);
+    return good;
+}
+
+/* Every query of every cluster once, clusters with more keys first, nothing after the last; the share of pairs. */
+static inline int clusters_tiles_right(const clusters *s, int h)
+{
+    const int32_t *start = s->start[0] + h * (s->cq + 1);
+    int32_t *next = malloc((size_t)s->cq * sizeof *next);
+    int good = 1, last = INT32_MAX, ended = 0;
+    double pairs = 0;
+    memcpy(next, start, (size_t)s->cq * sizeof *next);
+    for (int i = 0; i < s->tiles_each; i++) {
+        const prxi_cu_tile *t = &s->tiles[h * s->tiles_each + i];
+        ended |= t->rows == 0;
+        good &= t->head == h && (t->rows == 0) == ended;
+        if (t->rows == 0)
+            continue;
+        good &= t->block >= 0 && t->block < s->cq && t->first == next[t->block] && t->rows <= PRXI_CU_TILE_ROWS;
+        if (!good)
+            break;
+        next[t->block] += t->rows;
+        good &= s->keys[h * s->cq + t->block] <= last;
+        last = s->keys[h * s->cq + t->block];
+    }
+    for (int c = 0; c < s->cq; c++) {
+        good &= next[c] == start[c + 1];
+        pairs += (double)s->keys[h * s->cq + c] * (start[c + 1] - start[c]);
+    }
+    good &= fabs(s->kept[h] - pairs / ((double)s->n * s->n)) <= 1e-12;
+    free(next);
+    return good;
+}
+
+static inline int clusters_select(clusters *s, const prxi_cuda_module *m, void *dev, float top_p, int least)
+{
+    const float scale = 1 / sqrtf((float)s->d);
+    const prxi_cu_select a = { s->heads, s->d, s->cq, s->ck, least, s->tiles_each, s->n, scale, top_p, s->c[0], s->c[1], s->start[0],
+                               s->start[1], s->cols, s->keys, s->row_ptr, s->row_end, s->tiles, s->kept };
+    int good = m->select(dev, (int)s->t, &a) == PRX_OK && m->sync(dev) == PRX_OK;
+    for (int h = 0; h < s->heads && good; h++) {
+        for (int i = 0; i < s->cq; i++)
+            good &= clusters_row_right(s, h, i, scale, (double)top_p, least);
+        good &= clusters_tiles_right(s, h);
+    }
+    return good;
+}
+
+static inline int clusters_right(const prxi_cuda_module *m, void *dev, test_random *rng, prxi_dtype t, int heads, int d, int n, int cq, int ck,
+                                 float top_p, int least)
+{
+    const size_t points = (size_t)(heads * n), most = (size_t)(heads * (cq > ck ? cq : ck));
+    const int chunks = (n + PRXI_CU_CHUNK - 1) / PRXI_CU_CHUNK;
+    clusters s = { .t = t, .heads = heads, .d = d, .cq = cq, .ck = ck, .n = n, .tiles_each = n / PRXI_CU_TILE_ROWS + cq };
+    struct {
+        void **p;
+        size_t bytes;
+    } all[] = {
+        { &s.x, points * (size_t)d * 4 }, { &s.c[0], most * (size_t)d * 4 }, { &s.c[1], most * (size_t)d * 4 }, { &s.means, most * (size_t)d * 4 },
+        { (void **)&s.labels, points * 4 }, { (void **)&s.perm[0], points * 4 }, { (void **)&s.perm[1], points * 4 },
+        { (void **)&s.start[0], (most + (size_t)heads) * 4 }, { (void **)&s.start[1], (most + (size_t)heads) * 4 },
+        { (void **)&s.counts, most * (size_t)chunks * 4 }, { (void **)&s.stopped, 4 }, { (void **)&s.keys, most * 4 },
+        { (void **)&s.cols, (size_t)(heads * cq * ck) * 4 }, { (void **)&s.halves, most * 4 }, { (void **)&s.moved, most * 8 },
+        { (void **)&s.kept, (size_t)heads * 8 }, { (void **)&s.row_ptr, most * 8 }, { (void **)&s.row_end, most * 8 },
+        { (void **)&s.tiles, (size_t)(heads * s.tiles_each) * sizeof(prxi_cu_tile) },
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        *all[i].p = malloc(all[i].bytes);
+        REQUIRE(*all[i].p, "memory");
+    }
+    for (size_t i = 0; i < points * (size_t)d; i++)
+        prxi_store(s.x, t, i, (float)random_normal(rng));
+    const int good = clusters_side(&s, m, dev, 0) && clusters_side(&s, m, dev, 1) && clusters_select(&s, m, dev, top_p, least);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(*all[i].p);
+    return good;
+}
+
+#endif
