@@ -48,7 +48,7 @@ set_tests_properties(cuda/mutated_sources PROPERTIES LABELS cuda TIMEOUT 1800 EN
 # What ptxas says of the kernels, where there is nvcc.
 add_test(NAME cuda/gates COMMAND sh cuda/gates.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set_tests_properties(cuda/gates PROPERTIES LABELS cuda TIMEOUT 1800 SKIP_RETURN_CODE 77
-                     ENVIRONMENT "PRX_SOURCE=${PROJECT_SOURCE_DIR};NVCC=${PRX_NVCC};CMAKE=${CMAKE_COMMAND}")
+                     ENVIRONMENT "PRX_SOURCE=${PROJECT_SOURCE_DIR};NVCC=${PRX_NVCC};CMAKE=${CMAKE_COMMAND};PRX_BINARY=${PROJECT_BINARY_DIR}")
 add_test(NAME cuda/ledger COMMAND sh cuda/ledger.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set_tests_properties(cuda/ledger PROPERTIES LABELS "cuda;quick" TIMEOUT 60
                      ENVIRONMENT "PRX_SOURCE=${PROJECT_SOURCE_DIR};CMAKE=${CMAKE_COMMAND}")

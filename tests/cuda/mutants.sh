@@ -22,7 +22,7 @@ mutant() {
         echo "FAILED: $1: '$3' does not compile"
         head -n 5 "$tmp/log"
         failed=$((failed + 1))
-    elif PRAXINO_CUDA_MODULE=$tmp/mutant.so timeout 60 "$CASES" --cases >"$tmp/log" 2>&1; then
+    elif (ulimit -t 60; PRAXINO_CUDA_MODULE=$tmp/mutant.so "$CASES" --cases) >"$tmp/log" 2>&1; then
         echo "FAILED: $1: '$2' -> '$3' is not noticed"
         failed=$((failed + 1))
     else
