@@ -105,7 +105,8 @@ static void cluster(prxi_svg2_device *d, prxi_stream *s, const prxi_attn_args *a
     const prxi_cluster_args x = {
         d->env.dtype, a->heads, a->head_dim, keys ? d->set.ck : d->set.cq, fresh ? d->set.iter_init : d->set.iter_step, fresh,
         d->set.tolerance, d->env.tokens, keys ? a->ldk : a->ldq, keys ? a->k : a->q, centroids, d->means, d->labels,
-        keys ? d->blocks.k_perm : d->blocks.q_perm, keys ? d->blocks.k_start : d->blocks.q_start, d->counts, d->stopped, d->halves, d->moved,
+        keys ? d->blocks.k_perm : d->blocks.q_perm, keys ? d->blocks.k_start : d->blocks.q_start, d->counts,
+        d->stopped, d->halves, d->moved,
     };
     d->ops->cluster(s, &x);
 }

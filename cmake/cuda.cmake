@@ -9,7 +9,8 @@ file(GLOB PRX_CUDA_KERNELS CONFIGURE_DEPENDS engine/cuda/dev/*.cu)
 set(PRX_CUDA_ROWS ${PROJECT_BINARY_DIR}/generated/cuda_kernels.cpp)
 add_custom_command(OUTPUT ${PRX_CUDA_ROWS}
     COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR} -DOUT=${PRX_CUDA_ROWS} -P ${PROJECT_SOURCE_DIR}/cmake/ledger.cmake
-    DEPENDS ${PRX_CUDA_KERNELS} engine/cuda/dev/prim.cuh engine/cuda/dev/keys.cuh engine/cuda/dev/conv.cuh engine/cuda/dev/tile.cuh tests/gpu/ledger.json
+    DEPENDS ${PRX_CUDA_KERNELS} engine/cuda/dev/prim.cuh engine/cuda/dev/keys.cuh engine/cuda/dev/conv.cuh
+            engine/cuda/dev/tile.cuh tests/gpu/ledger.json
             cmake/ledger.cmake
     VERBATIM)
 add_custom_target(praxino_cuda_rows DEPENDS ${PRX_CUDA_ROWS})

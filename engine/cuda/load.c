@@ -229,7 +229,8 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
         return prxi_fail_nomem(c, "device", module->device_bytes);
     }
     cuda->device = (prxi_device) { "cuda", device_alloc, device_release, device_put, device_get, device_copy, device_zero,
-                                   device_alloc_host, device_release_host, device_fetch, device_arrive, device_leave, device_linear, device_conv, device_error, &prxi_cuda_cache_ops,
+                                   device_alloc_host, device_release_host, device_fetch, device_arrive, device_leave,
+                                   device_linear, device_conv, device_error, &prxi_cuda_cache_ops,
                                    &prxi_cuda_cluster_ops };
     cuda->module = module;
     cuda->library = library;

@@ -1,4 +1,5 @@
-/* One round of clustering attention on the device, checked step by step against plain sums on the host: start centroids, labels, the order of
+/* One round of clustering attention on the device, checked step by step against plain sums on the host: start
+ * centroids, labels, the order of
  * tokens, means, what a query cluster keeps, tiles. Included after under_test.h. */
 #ifndef PRXI_TESTS_CUDA_CLUSTERS_H
 #define PRXI_TESTS_CUDA_CLUSTERS_H
@@ -112,7 +113,8 @@ static inline int clusters_row_right(const clusters *s, int h, int row, float sc
     for (int j = 0; j < s->ck; j++) {
         float dot = 0;
         for (int e = 0; e < s->d; e++)
-            dot = fmaf((float)clusters_value(s, s->c[0], at * s->d + e), (float)clusters_value(s, s->c[1], ((int64_t)h * s->ck + j) * s->d + e),
+            dot = fmaf((float)clusters_value(s, s->c[0], at * s->d + e), (float)clusters_value(s, s->c[1],
+                ((int64_t)h * s->ck + j) * s->d + e),
                        dot);
         logits[j] = dot * scale;
         sizes[j] = start[j + 1] - start[j];
@@ -173,7 +175,8 @@ static inline int clusters_select(clusters *s, const prxi_cuda_module *m, void *
     return good;
 }
 
-static inline int clusters_right(const prxi_cuda_module *m, void *dev, test_random *rng, prxi_dtype t, int heads, int d, int n, int cq, int ck,
+static inline int clusters_right(const prxi_cuda_module *m, void *dev, test_random *rng, prxi_dtype t, int heads,
+    int d, int n, int cq, int ck,
                                  float top_p, int least)
 {
     const size_t points = (size_t)(heads * n), most = (size_t)(heads * (cq > ck ? cq : ck));
@@ -183,7 +186,8 @@ static inline int clusters_right(const prxi_cuda_module *m, void *dev, test_rand
         void **p;
         size_t bytes;
     } all[] = {
-        { &s.x, points * (size_t)d * 4 }, { &s.c[0], most * (size_t)d * 4 }, { &s.c[1], most * (size_t)d * 4 }, { &s.means, most * (size_t)d * 4 },
+        { &s.x, points * (size_t)d * 4 }, { &s.c[0], most * (size_t)d * 4 }, { &s.c[1], most * (size_t)d * 4 },
+        { &s.means, most * (size_t)d * 4 },
         { (void **)&s.labels, points * 4 }, { (void **)&s.perm[0], points * 4 }, { (void **)&s.perm[1], points * 4 },
         { (void **)&s.start[0], (most + (size_t)heads) * 4 }, { (void **)&s.start[1], (most + (size_t)heads) * 4 },
         { (void **)&s.counts, most * (size_t)chunks * 4 }, { (void **)&s.stopped, 4 }, { (void **)&s.keys, most * 4 },

@@ -48,7 +48,8 @@ set_tests_properties(cuda/mutated_sources PROPERTIES LABELS cuda TIMEOUT 1800 EN
 # What ptxas says of the kernels, where there is nvcc.
 add_test(NAME cuda/gates COMMAND sh cuda/gates.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set_tests_properties(cuda/gates PROPERTIES LABELS cuda TIMEOUT 1800 SKIP_RETURN_CODE 77
-                     ENVIRONMENT "PRX_SOURCE=${PROJECT_SOURCE_DIR};NVCC=${PRX_NVCC};CMAKE=${CMAKE_COMMAND};PRX_BINARY=${PROJECT_BINARY_DIR}")
+                     ENVIRONMENT
+        "PRX_SOURCE=${PROJECT_SOURCE_DIR};NVCC=${PRX_NVCC};CMAKE=${CMAKE_COMMAND};PRX_BINARY=${PROJECT_BINARY_DIR}")
 add_test(NAME cuda/ledger COMMAND sh cuda/ledger.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set_tests_properties(cuda/ledger PROPERTIES LABELS "cuda;quick" TIMEOUT 60
                      ENVIRONMENT "PRX_SOURCE=${PROJECT_SOURCE_DIR};CMAKE=${CMAKE_COMMAND}")
@@ -70,7 +71,9 @@ add_test(NAME cuda/cudnn COMMAND cuda_cudnn)
 set_tests_properties(cuda/cudnn PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT})
 foreach(chip A100 L40S H200 B200 RTX5090)
     add_test(NAME cuda/cudnn_plans_${chip} COMMAND cuda_cudnn_plans ${chip})
-    set_tests_properties(cuda/cudnn_plans_${chip} PROPERTIES LABELS cuda TIMEOUT ${PRX_TIMEOUT} SKIP_RETURN_CODE 77)
+    # cuDNN keeps memory of its own until the end: its leaks are not ours (cuda/cudnn looks for those, with a stand-in)
+    set_tests_properties(cuda/cudnn_plans_${chip} PROPERTIES LABELS cuda TIMEOUT ${PRX_TIMEOUT} SKIP_RETURN_CODE 77
+                         ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
 endforeach()
 find_path(PRX_CUDNN_INCLUDE NAMES cudnn_graph.h HINTS ${PRX_CUDA_HOME}/include ${PRX_CUDA_HOME}/targets/x86_64-linux/include)
 if(PRX_CUDNN_INCLUDE AND PRX_CUDART_INCLUDE)

@@ -49,6 +49,13 @@ struct barrier {
 };
 
 struct machine {
+    ~machine()
+    {
+        for (fiber &f : fibers)
+            free(f.stack);
+        free(shared);
+    }
+
     std::mutex lock;
     fiber fibers[MAX_THREADS];
     fiber *current;

@@ -100,18 +100,19 @@ static int drift(void)
     return good;
 }
 
-/* Three pictures of 5 x 29 in rings that begin in the middle, a shortcut, an odd number of outputs: three depths of a stage and more. */
+/* Three pictures of 5 x 29 in rings that begin in the middle, a shortcut of more channels than they have, an odd number of outputs: three
+ * depths of a stage and more. */
 static int convolution(int type)
 {
-    enum { H = 5, W = 29, C = 24, S = 8, O = 35, K = 27 * C + S };
+    enum { H = 5, W = 29, C = 24, S = 40, O = 35, K = 27 * C + S };
     void *ring[4], *w = values(type, (size_t)O * K), *out = values(type, (size_t)H * W * (O + 1));
     float *bias = values(0, O);
     const int64_t px = C * (type ? 2 : 4);
     prxi_cu_conv a = { type, type, 3, 3, 3, -1, -1, 1, 0, 0, 0, O, C, S, O + 1, H, W, 0, H, w, bias, { { NULL, 0, 0, 0 } },
-                       { NULL, W * px / 3, H, 0 }, { out, W * (O + 1) * (type ? 2 : 4), H, 0 } };
+                       { NULL, W * px * S / C, H, 0 }, { out, W * (O + 1) * (type ? 2 : 4), H, 0 } };
     for (int t = 0; t < 4; t++) {
-        ring[t] = values(type, (size_t)(H + 1) * W * C);
-        *(t < 3 ? &a.src[t] : &a.shortcut) = (prxi_cu_plane) { ring[t], t < 3 ? W * px : W * px / 3, H + 1, t < 3 ? 2 : 0 };
+        ring[t] = values(type, (size_t)(H + 1) * W * S);
+        *(t < 3 ? &a.src[t] : &a.shortcut) = (prxi_cu_plane) { ring[t], t < 3 ? W * px : W * px * S / C, H + 1, t < 3 ? 2 : 0 };
     }
     int good = module()->conv(dev(), &a) == PRX_OK;
     for (int y = 0; y < H && good; y++)
@@ -121,7 +122,7 @@ static int convolution(int type)
                 for (int k = 0; k < K && o < O; k++) {
                     const int tap = k / C, sy = y + tap % 9 / 3 - 1, sx = x + tap % 3 - 1;
                     double v = at(w, type, o * K + k);
-                    if (tap == 27)
+                    if (tap >= 27)
                         v *= at(ring[3], type, (y * W + x) * S + k - 27 * C);
                     else
                         v *= sy < 0 || sy >= H || sx < 0 || sx >= W

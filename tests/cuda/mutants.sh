@@ -36,12 +36,10 @@ mutant attn 'key_at(&keys, (t + 2) \* ROWS + tid)' 'key_at(\&keys, (t + 1) * ROW
 mutant attn 'if (token < 0)' 'if (token < -1)'                          # padding is not masked
 mutant attn 'RING = 3' 'RING = 2'                                       # tokens are overwritten too early
 mutant attn 'o\[n\]\[2 \* rr\] \*= alpha' 'o[n][2 * rr] *= 1.0f'        # one half of the output keeps the old maximum
-mutant attn 'd \* 16 + (lane >> 3 & 1) \* 8' 'd * 16 + (lane >> 4 \& 1) * 8'    # fragments of K
 mutant norm 'i < a.dim; i += THREADS' 'i + 1 < a.dim; i += THREADS'     # the last of a ragged row
 mutant gemm_simple 'k0 + c < a.k' 'k0 + c <= a.k'                       # reads beyond the row
 mutant conv 'cp_async_wait<STAGES - 2>' 'cp_async_wait<STAGES - 1>'
 mutant conv 'd.at - d.tap \* (int)a.pitch' 'd.at % (int)a.pitch'        # the channel of the shortcut, and of taps that do not divide
-mutant conv 'STAGES = 3' 'STAGES = 2'                                   # a stage is filled while it is read
 mutant conv 'c >> 3) ^ (r >> 1 & 3)' 'c >> 3) ^ (r >> 1 \& 1)'
 mutant text 'j - query + a.n - 1' 'query - j + a.n - 1'                 # the bias of the other direction
 mutant latent 'fmin(v, part\[w\])' 'part[w]'                            # the last warp's index instead of the least

@@ -469,7 +469,8 @@ static void check_svg2(prxi_dtype t, int seed)
     const int n = tuned || seed % 5 ? 30 + random_below(&rng, 150) : 1030 + random_below(&rng, 90);
     const int cq = 1 + random_below(&rng, 9), ck = tuned ? 66 + random_below(&rng, 70) : 1 + random_below(&rng, 40);
     const float p = seed % 7 == 3 ? 1.0f : 0.1f + 0.8f * (float)random_below(&rng, 100) / 100;
-    CHECK(clusters_right(module(), cuda_under_test()->dev, &rng, t, heads, d, n, cq < n ? cq : n, ck < n ? ck : n, p, random_below(&rng, 3)),
+    CHECK(clusters_right(module(), cuda_under_test()->dev, &rng, t, heads, d, n, cq < n ? cq : n, ck < n ? ck : n, p,
+        random_below(&rng, 3)),
           "svg2: seed %d: %d heads of %d, %d tokens, %d and %d clusters", seed, heads, d, n, cq, ck);
 }
 
