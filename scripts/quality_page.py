@@ -98,9 +98,8 @@ def plot(every, path, title):
     ax.set_ylabel("PSNR against the reference, dB (median)")
     ax.set_title(title)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=7, ncol=2 if len(groups) > 12 else 1)
-    fig.tight_layout()
-    fig.savefig(path, dpi=80)
+    ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
+    fig.savefig(path, dpi=80, bbox_inches="tight")
     plt.close(fig)
 
 
