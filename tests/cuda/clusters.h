@@ -175,9 +175,8 @@ static inline int clusters_select(clusters *s, const prxi_cuda_module *m, void *
     return good;
 }
 
-static inline int clusters_right(const prxi_cuda_module *m, void *dev, test_random *rng, prxi_dtype t, int heads,
-    int d, int n, int cq, int ck,
-                                 float top_p, int least)
+static inline int clusters_right(const prxi_cuda_module *m, void *dev, test_random *rng, prxi_dtype t, int heads, int d, int n, int cq,
+                                 int ck, float top_p, int least)
 {
     const size_t points = (size_t)(heads * n), most = (size_t)(heads * (cq > ck ? cq : ck));
     const int chunks = (n + PRXI_CU_CHUNK - 1) / PRXI_CU_CHUNK;
@@ -201,6 +200,12 @@ static inline int clusters_right(const prxi_cuda_module *m, void *dev, test_rand
     }
     for (size_t i = 0; i < points * (size_t)d; i++)
         prxi_store(s.x, t, i, (float)random_normal(rng));
+    if (n > 1 && random_below(rng, 2))          /* every token twice: start centroids that are equal */
+        for (int h = 0; h < heads; h++)
+            for (size_t i = (size_t)(n / 2) * (size_t)d; i < (size_t)(n / 2 * 2) * (size_t)d; i++) {
+                const size_t row = (size_t)h * (size_t)n * (size_t)d;
+                prxi_store(s.x, t, row + i, prxi_load(s.x, t, row + i - (size_t)(n / 2) * (size_t)d));
+            }
     const int good = clusters_side(&s, m, dev, 0) && clusters_side(&s, m, dev, 1) && clusters_select(&s, m, dev, top_p, least);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(*all[i].p);

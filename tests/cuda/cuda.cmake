@@ -42,7 +42,7 @@ endforeach()
 
 add_test(NAME cuda/mutated_sources COMMAND sh cuda/mutants.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set(env "PRX_SOURCE=${PROJECT_SOURCE_DIR}" "PRX_BINARY=${PROJECT_BINARY_DIR}" "CXX=${CMAKE_CXX_COMPILER}"
-        "CASES=$<TARGET_FILE:cuda_mutants>" "EMU_OBJECTS=$<JOIN:$<TARGET_OBJECTS:cuda_emu>, >")
+        "CASES=$<TARGET_FILE:cuda_mutants>" "OPS=$<TARGET_FILE:cuda_ops>" "EMU_OBJECTS=$<JOIN:$<TARGET_OBJECTS:cuda_emu>, >")
 set_tests_properties(cuda/mutated_sources PROPERTIES LABELS cuda TIMEOUT 1800 ENVIRONMENT "${env}")
 
 # What ptxas says of the kernels, where there is nvcc.
