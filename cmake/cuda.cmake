@@ -9,9 +9,8 @@ file(GLOB PRX_CUDA_KERNELS CONFIGURE_DEPENDS engine/cuda/dev/*.cu)
 set(PRX_CUDA_ROWS ${PROJECT_BINARY_DIR}/generated/cuda_kernels.cpp)
 add_custom_command(OUTPUT ${PRX_CUDA_ROWS}
     COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR} -DOUT=${PRX_CUDA_ROWS} -P ${PROJECT_SOURCE_DIR}/cmake/ledger.cmake
-    DEPENDS ${PRX_CUDA_KERNELS} engine/cuda/dev/prim.cuh engine/cuda/dev/keys.cuh engine/cuda/dev/conv.cuh
-            engine/cuda/dev/tile.cuh tests/gpu/ledger.json
-            cmake/ledger.cmake
+    DEPENDS ${PRX_CUDA_KERNELS} engine/cuda/dev/prim.cuh engine/cuda/dev/prim90.cuh engine/cuda/dev/keys.cuh engine/cuda/dev/conv.cuh
+            engine/cuda/dev/tile.cuh tests/gpu/ledger.json cmake/ledger.cmake
     VERBATIM)
 add_custom_target(praxino_cuda_rows DEPENDS ${PRX_CUDA_ROWS})
 
@@ -51,6 +50,14 @@ elseif(EXISTS /dev/nvidiactl)
 else()
     set(archs 80)
 endif()
+# Hopper's own instructions are in sm_90a, which -arch=native does not mean.
+if(archs STREQUAL native)
+    execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader OUTPUT_VARIABLE chip ERROR_QUIET)
+    if(chip MATCHES "^9\\.0")
+        set(archs 90a)
+        set(PRX_CUDA_NATIVE ON)
+    endif()
+endif()
 # Same arithmetic as the CPU's: no contraction; fused multiply-adds are written out.
 set(PRX_NVCC_FLAGS -std=c++17 -O3 -fmad=false -Xcompiler=-fPIC,-fvisibility=hidden -I${PROJECT_SOURCE_DIR}
     -I${PROJECT_SOURCE_DIR}/include -I${PRX_CUDA_INCLUDE} -I${PRX_CUDART_INCLUDE})
@@ -83,6 +90,6 @@ endif()
 set_target_properties(praxino_cuda PROPERTIES LINKER_LANGUAGE CXX)
 target_include_directories(praxino_cuda PRIVATE include ${PROJECT_SOURCE_DIR})
 target_link_libraries(praxino_cuda PRIVATE ${PRX_CUBLASLT} ${PRX_CUDART} Threads::Threads ${CMAKE_DL_LIBS} rt)
-if(archs STREQUAL native AND TARGET praxino_cli)
+if((PRX_CUDA_NATIVE OR archs STREQUAL native) AND TARGET praxino_cli)
     add_dependencies(praxino_cli praxino_cuda)      # a machine with a GPU gets it with the command
 endif()

@@ -143,6 +143,7 @@ static void add_cuda(prx_engine *e, cJSON *o)
     void *library = NULL;
     if (e->cuda) {
         add_cuda_module(o, e->cuda->module);
+        cJSON_AddStringToObject(cJSON_GetObjectItemCaseSensitive(o, "cuda_device"), "attention", e->cuda->attention);
         return;
     }
     if (prxi_cuda_load(&e->ctx, &module, &library) == PRX_OK) {

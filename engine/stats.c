@@ -258,6 +258,7 @@ cJSON *prxi_stats_json(const prx_job *j)
         cJSON_AddStringToObject(device, "name", j->engine->cuda->info.name);
         cJSON_AddStringToObject(device, "text_encoder", "cuda");
         cJSON_AddStringToObject(device, "transformer", "cuda");
+        cJSON_AddStringToObject(device, "attention", j->engine->cuda->attention);
         cJSON_AddStringToObject(device, "decoder", "cuda");
     }
     cJSON_AddStringToObject(device, "isa", prxi_cpu_name(j->engine->kernels.isa));

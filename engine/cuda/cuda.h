@@ -4,9 +4,14 @@
 
 #include <pthread.h>
 
+#include "cudnn.h"
 #include "engine/core/device.h"
 #include "engine/kernels.h"
 #include "module.h"
+
+/* PRAXINO_CUDA_ATTENTION: who serves attention. Auto: cuDNN what is dense, where it is installed and has a plan; lists, and the rest,
+ * the kernel for Hopper on such a chip, else the portable one. */
+typedef enum prxi_cuda_attention { PRXI_CUDA_AUTO, PRXI_CUDA_PORTABLE, PRXI_CUDA_HOPPER, PRXI_CUDA_CUDNN } prxi_cuda_attention;
 
 typedef struct prxi_cuda prxi_cuda;
 struct prxi_cuda {
@@ -19,6 +24,11 @@ struct prxi_cuda {
     int wait;                               /* after each op, so that an error names it: PRAXINO_CUDA_SYNC=1 */
     struct prxi_cuda_lists *lists;          /* block lists that are on the device */
     double *parts;                          /* of reductions, on the device */
+    prxi_cudnn *cudnn;                      /* NULL: not used */
+    int hopper, must_cudnn;                 /* attention90 serves what it can; dense attention never falls back from cuDNN */
+    void *room;                             /* q, k and v in the order of a permuted list */
+    size_t room_bytes;
+    char attention[320];                    /* what was chosen, and why not something else */
 };
 
 /* The module's table: from the file that PRAXINO_CUDA_MODULE names, else libpraxino_cuda.so beside this library. PRX_ENOTSUP with
@@ -37,6 +47,22 @@ int  prxi_cuda_reduce(prxi_cuda *cuda, int64_t n, const float *a, const float *b
 /* The slots of the model's parts; what stays empty is refused at plan time. Streams of these kernels have stream->device =
  * &cuda->device. */
 void prxi_cuda_kernels(prxi_kernels *k, prxi_cuda *cuda);
+
+/* ---- who serves attention (choose.c) ---- */
+
+int  prxi_cuda_choose(prxi_ctx *c, prxi_cuda *u);
+/* 1: cuDNN serves this dense call. A shape that it has no plan for is logged, and left to our kernels. */
+int  prxi_cuda_by_cudnn(prxi_ctx *c, prxi_cuda *u, const prxi_attn_args *a, prxi_dtype t);
+prxi_cudnn_attn prxi_cuda_cudnn_shape(const prxi_attn_args *a);
+int  prxi_cuda_room(prxi_ctx *c, prxi_cuda *u, size_t bytes);
+
+/* ---- the queue of the kernel for Hopper (queue.c) ---- */
+
+/* Heads whose keys and values stay in the second-level cache together. */
+int  prxi_cuda_head_group(int heads, int head_dim, int64_t kv_len);
+int  prxi_cuda_queue_count(const prxi_block_list *b, int heads);
+/* Fills items, prxi_cuda_queue_count of them: groups of heads one after the other, longest first inside a group. */
+int  prxi_cuda_queue(prxi_ctx *c, const prxi_block_list *b, int heads, int group, int64_t kv_len, prxi_cu_tile *items);
 
 /* ---- block lists (lists.c) ---- */
 

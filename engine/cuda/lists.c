@@ -5,14 +5,16 @@
 #include "cuda.h"
 
 enum { KEPT = 8 };
+/* of a list on the device, in one block of memory; items and queue for the Hopper kernel alone */
+enum { K_START, COLS, ROW_PTR, Q_PERM, K_PERM, TILES, ITEMS, QUEUE, PARTS };
 
 typedef struct entry {
     uint64_t id;                            /* 0: free */
     const prxi_block_list *list;
     int64_t q_len, kv_len;
-    int heads, n_tiles;
+    int heads, n_tiles, n_items;
     void *memory;
-    size_t at[6];
+    size_t at[PARTS];
 } entry;
 
 struct prxi_cuda_lists {
@@ -40,35 +42,55 @@ typedef struct part {
     size_t bytes;
 } part;
 
-/* One block of device memory with all the tables: k_start, cols, row_ptr, q_perm, k_perm, tiles. */
-static int upload(prxi_cuda *cuda, prxi_ctx *c, entry *e, const prxi_attn_args *args, const prxi_block_list *b)
+/* Tiles of both kernels, in one block of host memory: the items after the tiles. */
+static int make_tiles(prxi_cuda *cuda, prxi_ctx *c, entry *e, const prxi_attn_args *args, const prxi_block_list *b, prxi_cu_tile **out)
 {
-    const size_t tables = b->per_head ? (size_t)args->heads : 1, heads = (size_t)args->heads;
-    const int64_t last = b->row_ptr[tables * (size_t)(b->nq + 1) - 1];
     e->n_tiles = prxi_cuda_tiles(b, args->heads, NULL);
-    const size_t tile_bytes = (size_t)e->n_tiles * sizeof(prxi_cu_tile);
-    prxi_cu_tile *tiles = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, tile_bytes ? tile_bytes : 1);
-    if (!tiles)
-        return prxi_fail_nomem(c, "block list", tile_bytes);
-    prxi_cuda_tiles(b, args->heads, tiles);
-    const part parts[6] = {
-        { b->k_start, tables * (size_t)(b->nk + 1) * sizeof(int32_t) },
-        { b->cols, (size_t)last * sizeof(int32_t) },
-        { b->row_ptr, tables * (size_t)(b->nq + 1) * sizeof(int64_t) },
-        { b->q_perm, b->q_perm ? heads * (size_t)args->q_len * sizeof(int32_t) : 0 },
-        { b->k_perm, b->k_perm ? heads * (size_t)args->kv_len * sizeof(int32_t) : 0 },
-        { tiles, tile_bytes },
-    };
+    e->n_items = cuda->info.hopper ? prxi_cuda_queue_count(b, args->heads) : 0;
+    const size_t n = (size_t)e->n_tiles + (size_t)e->n_items, bytes = (n ? n : 1) * sizeof(prxi_cu_tile);
+    *out = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, bytes);
+    if (!*out)
+        return prxi_fail_nomem(c, "block list", bytes);
+    prxi_cuda_tiles(b, args->heads, *out);
+    const int group = prxi_cuda_head_group(args->heads, args->head_dim, args->kv_len);
+    return e->n_items ? prxi_cuda_queue(c, b, args->heads, group, args->kv_len, *out + e->n_tiles) : PRX_OK;
+}
+
+static int put_parts(prxi_cuda *cuda, prxi_ctx *c, entry *e, const part parts[PARTS])
+{
     size_t total = 0;
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < PARTS; i++) {
         e->at[i] = total;
         total += prxi_carve_size(parts[i].bytes);
     }
     e->memory = prxi_device_alloc(c, &cuda->device, PRXI_MEM_CACHE, total ? total : 1);
     int err = e->memory ? PRX_OK : prxi_fail_nomem(c, "block list on the device", total);
-    for (int i = 0; i < 6 && err == PRX_OK; i++)
-        if (parts[i].bytes)
+    for (int i = 0; i < PARTS && err == PRX_OK; i++)
+        if (parts[i].bytes && parts[i].from)
             err = prxi_device_put(c, &cuda->device, (unsigned char *)e->memory + e->at[i], parts[i].from, parts[i].bytes);
+    return err;
+}
+
+/* One block of device memory with all the tables. */
+static int upload(prxi_cuda *cuda, prxi_ctx *c, entry *e, const prxi_attn_args *args, const prxi_block_list *b)
+{
+    const size_t tables = b->per_head ? (size_t)args->heads : 1, heads = (size_t)args->heads;
+    const int64_t last = b->row_ptr[tables * (size_t)(b->nq + 1) - 1];
+    prxi_cu_tile *tiles = NULL;
+    int err = make_tiles(cuda, c, e, args, b, &tiles);
+    if (err == PRX_OK) {
+        const part parts[PARTS] = {
+            [K_START] = { b->k_start, tables * (size_t)(b->nk + 1) * sizeof(int32_t) },
+            [COLS] = { b->cols, (size_t)last * sizeof(int32_t) },
+            [ROW_PTR] = { b->row_ptr, tables * (size_t)(b->nq + 1) * sizeof(int64_t) },
+            [Q_PERM] = { b->q_perm, b->q_perm ? heads * (size_t)args->q_len * sizeof(int32_t) : 0 },
+            [K_PERM] = { b->k_perm, b->k_perm ? heads * (size_t)args->kv_len * sizeof(int32_t) : 0 },
+            [TILES] = { tiles, (size_t)e->n_tiles * sizeof *tiles },
+            [ITEMS] = { tiles + e->n_tiles, (size_t)e->n_items * sizeof *tiles },
+            [QUEUE] = { NULL, sizeof(int32_t) },
+        };
+        err = put_parts(cuda, c, e, parts);
+    }
     prxi_free(c->mem, tiles);
     return err;
 }
@@ -97,7 +119,7 @@ static entry *choose(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args, c
     if (id)
         *next = (*next + 1) % KEPT;
     drop(cuda, c, e);                       /* waits for kernels that still read it */
-    *e = (entry) { id, dense ? NULL : b, args->q_len, args->kv_len, args->heads, 0, NULL, { 0 } };
+    *e = (entry) { id, dense ? NULL : b, args->q_len, args->kv_len, args->heads, 0, 0, NULL, { 0 } };
     return e;
 }
 
@@ -135,12 +157,15 @@ int prxi_cuda_put_list(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args,
     a->nq = list->nq;
     a->nk = list->nk;
     a->n_tiles = e->n_tiles;
-    a->k_start = (const int32_t *)(const void *)(base + e->at[0]);
-    a->cols = (const int32_t *)(const void *)(base + e->at[1]);
-    a->row_ptr = (const int64_t *)(const void *)(base + e->at[2]);
-    a->q_perm = list->q_perm ? (const int32_t *)(const void *)(base + e->at[3]) : NULL;
-    a->k_perm = list->k_perm ? (const int32_t *)(const void *)(base + e->at[4]) : NULL;
-    a->tiles = (const prxi_cu_tile *)(const void *)(base + e->at[5]);
+    a->k_start = (const int32_t *)(const void *)(base + e->at[K_START]);
+    a->cols = (const int32_t *)(const void *)(base + e->at[COLS]);
+    a->row_ptr = (const int64_t *)(const void *)(base + e->at[ROW_PTR]);
+    a->q_perm = list->q_perm ? (const int32_t *)(const void *)(base + e->at[Q_PERM]) : NULL;
+    a->k_perm = list->k_perm ? (const int32_t *)(const void *)(base + e->at[K_PERM]) : NULL;
+    a->tiles = (const prxi_cu_tile *)(const void *)(base + e->at[TILES]);
+    a->n_items = e->n_items;
+    a->items = (const prxi_cu_tile *)(const void *)(base + e->at[ITEMS]);
+    a->queue = (int32_t *)(void *)((unsigned char *)e->memory + e->at[QUEUE]);
     return PRX_OK;
 }
 

@@ -211,6 +211,12 @@ static int open_parts(prxi_cuda *u)
     return u->parts ? PRX_OK : PRX_ENOMEM;
 }
 
+static void close_parts(prxi_cuda *u)
+{
+    u->module->release(u->dev, u->parts);
+    u->module->close(u->dev);
+}
+
 int prxi_cuda_reduce(prxi_cuda *cuda, int64_t n, const float *a, const float *b, double out[2])
 {
     const int err = cuda->module->reduce(cuda->dev, n, a, b, cuda->parts);
@@ -243,13 +249,15 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
         missing(c, cuda->info.why);
     else if ((err = open_parts(cuda)) < 0)
         missing(c, module->last_error(dev));
+    else if ((err = prxi_cuda_choose(c, cuda)) < 0)
+        close_parts(cuda);
     if (err < 0) {
         pthread_mutex_destroy(&cuda->lock);
         prxi_free(c->mem, cuda->lists);
         prxi_free(c->mem, dev);
         prxi_free(c->mem, cuda);
         prxi_cuda_unload(library);
-        return PRX_ENOTSUP;
+        return err == PRX_EINVAL ? err : PRX_ENOTSUP;
     }
     *out = cuda;
     return PRX_OK;
@@ -271,8 +279,9 @@ void prxi_cuda_close(prxi_ctx *c, prxi_cuda **p)
     if (!cuda)
         return;
     prxi_cuda_drop_lists(cuda, c);
-    cuda->module->release(cuda->dev, cuda->parts);
-    cuda->module->close(cuda->dev);
+    prxi_cudnn_close(c, &cuda->cudnn);
+    prxi_device_free(c, &cuda->device, cuda->room);
+    close_parts(cuda);
     prxi_cuda_unload(cuda->library);
     pthread_mutex_destroy(&cuda->lock);
     prxi_free(c->mem, cuda->dev);

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define PRXI_CUDA_ABI 2
+#define PRXI_CUDA_ABI 3
 #define PRXI_CUDA_ENTRY "prxi_cuda_module_table"    /* const prxi_cuda_module *prxi_cuda_module_table(void) */
 
 /* ---- norms (contracts: engine/ops/norm.h) ---- */
@@ -157,7 +157,7 @@ typedef struct prxi_cu_tile {
     int32_t head, block, first, rows;      /* head -1: every head (the second grid dimension) */
 } prxi_cu_tile;
 
-enum { PRXI_CU_TILE_ROWS = 64 };
+enum { PRXI_CU_TILE_ROWS = 64, PRXI_CU_QUEUE_ROWS = 128 };
 
 typedef struct prxi_cu_attn {
     int heads, head_dim;
@@ -173,6 +173,12 @@ typedef struct prxi_cu_attn {
     const int64_t *row_ptr;
     const prxi_cu_tile *tiles;
     const int64_t *row_end;                /* not NULL: rows [nq] a head that need not follow each other */
+    /* attention90: tiles of PRXI_CU_QUEUE_ROWS queries of a head (never -1), longest first inside a group of heads; a counter;
+     * room for attention90_copies bytes */
+    int n_items;
+    const prxi_cu_tile *items;
+    int32_t *queue;
+    void *copies;
 } prxi_cu_attn;
 
 typedef struct prxi_cu_nearest {
@@ -269,6 +275,7 @@ typedef struct prxi_cu_yuv {
 typedef struct prxi_cu_info {
     char name[128], why[256];              /* why: what is missing when probe fails */
     int devices, major, minor, multiprocessors, driver, runtime, emulated;
+    int hopper;                            /* attention90 runs here: a chip of sm_90, and code for it in this module */
     size_t memory, memory_free;
     char cublaslt[32], cudnn[64], archs[64];
 } prxi_cu_info;
@@ -324,6 +331,10 @@ typedef struct prxi_cuda_module {
     int (*gemm_simple)(void *dev, const prxi_cu_gemm *a);
     int (*attention)(void *dev, int type, const prxi_cu_attn *a);
     int (*attention_simple)(void *dev, int type, const prxi_cu_attn *a);
+    int (*attention90)(void *dev, int type, const prxi_cu_attn *a);
+    int (*attention90_takes)(int type, const prxi_cu_attn *a);      /* whether these shapes are for it */
+    size_t (*attention90_copies)(const prxi_cu_attn *a);
+    void *(*stream)(void *dev);                           /* of the CUDA runtime, for libraries; NULL in emulation */
     int (*nearest)(void *dev, int type, const prxi_cu_nearest *a);
     int (*gather)(void *dev, int type, const prxi_cu_nearest *a);
     int (*cluster)(void *dev, int type, const prxi_cu_cluster *a);

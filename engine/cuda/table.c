@@ -164,17 +164,44 @@ static void modulate(prxi_stream *s, const prxi_modulate_args *a)
 
 /* ---- attention ---- */
 
+/* On an error that is the context's, the reason is there; on one of the module, with the module. */
+static int by_own(prxi_cuda *u, prxi_stream *s, const prxi_cu_attn *a, prxi_dtype t)
+{
+    prxi_cu_attn x = *a;
+    if (!u->hopper || !u->module->attention90_takes(t, a))
+        return u->module->attention(u->dev, t, a);
+    const int err = prxi_cuda_room(s->ctx, u, u->module->attention90_copies(a));
+    x.copies = u->room;
+    if (err < 0)
+        prxi_stream_fail(s, err, "attention", "no memory for the order of a block list");
+    return err < 0 ? PRX_OK : u->module->attention90(u->dev, t, &x);
+}
+
+static void dense_by_cudnn(prxi_cuda *u, prxi_stream *s, const prxi_attn_args *a)
+{
+    const prxi_cudnn_attn shape = prxi_cuda_cudnn_shape(a);
+    const int err = prxi_cudnn_attention(s->ctx, u->cudnn, &shape, a->scale, a->q, a->k, a->v, a->o, a->lse);
+    if (err < 0)
+        prxi_stream_fail(s, err, "attention", "cuDNN failed");
+    done(s, PRX_OK);
+}
+
 static void attention(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b, prxi_dtype t)
 {
     prxi_cu_attn x = { a->heads, a->head_dim, a->q_len, a->kv_len, a->q, a->k, a->v, a->o, a->ldq, a->ldk, a->ldv, a->ldo,
-                       a->scale, a->tail_bias, a->lse, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
+                       a->scale, a->tail_bias, a->lse, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL,
+                       NULL, NULL };
     prxi_cuda *u = a->heads > 0 && a->q_len > 0 ? ready(s) : NULL;
     if (!u)
         return;
+    if (!b && prxi_cuda_by_cudnn(s->ctx, u, a, t)) {
+        dense_by_cudnn(u, s, a);
+        return;
+    }
     const int err = prxi_cuda_put_list(u, s->ctx, a, b, &x);
     if (err < 0)
         prxi_stream_fail(s, err, "attention", "the block list could not be brought to the device");
-    done(s, err < 0 ? PRX_OK : u->module->attention(u->dev, t, &x));
+    done(s, err < 0 ? PRX_OK : by_own(u, s, &x, t));
 }
 
 static void dense_f32(prxi_stream *s, const prxi_attn_args *a)

@@ -23,8 +23,16 @@ expect 0 "the CPU needs no module" render --device cpu -o "$tmp/cpu.y4m" --dtype
 PRAXINO_CUDA_MODULE=$emulation
 expect 0 "doctor" "$PRAXINO" doctor --device cuda
 check "doctor names the device" grep -q "emulation on the host" "$tmp/out"
+check "doctor says who serves attention" grep -q "attention.*attn (mma.sync)" "$tmp/out"
+expect 0 "doctor on an emulated Hopper" env PRAXINO_EMU_CHIP=90 "$PRAXINO" doctor --device cuda
+check "doctor names the kernel for Hopper" grep -q "attention.*attn90" "$tmp/out"
+expect 4 "cuDNN that is not there" env PRAXINO_CUDA_ATTENTION=cudnn PRAXINO_CUDNN=/nowhere/libcudnn.so "$PRAXINO" doctor --device cuda
+says "/nowhere/libcudnn.so" "cuDNN that is not there"
+expect 2 "a kernel that nobody knows" env PRAXINO_CUDA_ATTENTION=best "$PRAXINO" doctor --device cuda
+expect 0 "doctor" "$PRAXINO" doctor --device cuda
 check "doctor lists kernels" grep -q "attn .*not yet run on hardware" "$tmp/out"
 expect 0 "render" render --device cuda -o "$tmp/cuda.y4m" --dtype f32 --stats "$tmp/stats.json"
+check "stats say who serves attention" grep -q '"attention":[[:space:]]*"attn (mma.sync)' "$tmp/stats.json"
 check "stats say where" grep -q '"transformer":[[:space:]]*"cuda"' "$tmp/stats.json"
 check "the same picture" "$PRAXINO" compare "$tmp/cpu.y4m" "$tmp/cuda.y4m" --json "$tmp/compare.json"
 psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "emu_control.h"
+#include "emu_machine.h"
 
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -74,7 +75,10 @@ struct machine {
     uint64_t random = 1;
     bool dead;
     char fault[200];
+    unsigned haste;                 /* one lane in so many is the last of its warp to run for now */
+    unsigned behind, patience;      /* a warp that is left behind, for so many turns of the others */
     int launches, failing;
+    std::vector<const char *> launched;
     std::vector<emu_site *> sites;
     int left_out = -1;
 };
@@ -186,7 +190,8 @@ void resume(fiber *f)
     to_fiber(f);
 }
 
-/* The lanes of one warp, from a random one on. False: none could run. */
+/* The lanes of one warp, from a random one on. Now and then only some, and then the warp may stay behind for a long time. False: none
+ * could run. */
 bool run_warp(unsigned w)
 {
     const unsigned first = random_below(WARP);
@@ -196,9 +201,21 @@ bool run_warp(unsigned w)
         if (ready(*f)) {
             any = true;
             resume(f);
+            if (random_below(m.haste) == 0) {
+                if (m.patience == 0) {
+                    m.behind = w;
+                    m.patience = random_below(2) * random_below(4000);
+                }
+                break;
+            }
         }
     }
     return any;
+}
+
+bool is_behind(unsigned w)
+{
+    return m.patience && m.behind == w;
 }
 
 /* A copy that is under way may arrive at any time. */
@@ -218,12 +235,18 @@ void run_threads()
     const unsigned warps = m.threads / WARP;
     while (m.live && !m.dead) {
         unsigned w = random_below(warps), tried = 0;
-        for (unsigned reps = 1 + random_below(3); reps > 0 && !m.dead; reps--)
+        for (unsigned reps = 1 + random_below(3); reps > 0 && !m.dead && !is_behind(w); reps--)
             tried += run_warp(w);
+        m.patience -= m.patience > 0;
         some_copy_arrives();
+        emu90_progress();
         for (unsigned i = 0; !tried && i < warps && !m.dead; i++)
-            tried += run_warp(i);
-        if (!tried && m.live && !m.dead)
+            tried += !is_behind(i) && run_warp(i);
+        if (!tried && m.patience && !m.dead && !emu90_stuck()) {
+            m.patience = 0;
+            tried += run_warp(m.behind);
+        }
+        if (!tried && m.live && !m.dead && !m.patience && !emu90_stuck())
             fail("%u threads wait for a barrier that will not open", m.live);
     }
 }
@@ -242,12 +265,17 @@ void run_block()
     memset(m.shared + GUARD + m.shared_bytes, 0xa5, GUARD);
     memset(m.slots, m.poison, sizeof m.slots);
     m.live = m.threads;
+    m.patience = 0;
+    m.haste = 4u << 2 * random_below(4);
     m.block.count = 0;
     for (unsigned w = 0; w < m.threads / WARP; w++)
         m.warps[w].count = 0;
     for (unsigned t = 0; t < m.threads; t++)
         start_fiber(&m.fibers[t], t);
+    emu90_begin(m.threads);
     run_threads();
+    if (!m.dead)
+        emu90_end();
     check_guards();
 }
 
@@ -281,8 +309,8 @@ bool left_out(emu_site *s)
 const char *emu_run(const char *op, dim3 grid, int threads, size_t shared, const std::function<void()> &kernel)
 {
     std::lock_guard<std::mutex> hold(m.lock);
-    (void)op;
     m.dead = false;
+    m.launched.push_back(op);
     if (++m.launches == m.failing)
         return "the launch failed";
     if (threads % WARP || threads > MAX_THREADS || shared > MAX_SHARED)
@@ -421,6 +449,63 @@ void mma_bf16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
     }
 }
 
+/* ---- for emu90.cpp ---- */
+
+unsigned emu_random(unsigned n)
+{
+    return random_below(n);
+}
+
+void emu_fault(const char *fmt, ...)
+{
+    char text[sizeof m.fault];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    fail("%s", text);
+}
+
+unsigned emu_thread_id()
+{
+    return m.current->id;
+}
+
+unsigned char emu_poison()
+{
+    return m.poison;
+}
+
+unsigned char *emu_memory(uint32_t *first, uint32_t *end)
+{
+    *first = GUARD;
+    *end = GUARD + static_cast<uint32_t>(m.shared_bytes);
+    return m.shared;
+}
+
+void emu_yield()
+{
+    to_scheduler();
+}
+
+void emu_wait_while(const unsigned *gate, unsigned closed)
+{
+    m.current->gate = gate;
+    m.current->closed = closed;
+    to_scheduler();
+    m.current->gate = nullptr;
+}
+
+void emu_warp_meets()
+{
+    arrive(&m.warps[m.current->id / WARP], WARP);
+}
+
+bool emu_left_out(emu_site *site)
+{
+    return left_out(site);
+}
+
 /* ---- control ---- */
 
 void emu_seed(uint64_t seed)
@@ -444,8 +529,17 @@ int emu_fail_launch(int n)
 {
     const int seen = m.launches;
     m.launches = 0;
+    m.launched.clear();
     m.failing = n;
     return seen;
+}
+
+int emu_launched(const char *op)
+{
+    int n = 0;
+    for (const char *x : m.launched)
+        n += strcmp(x, op) == 0;
+    return n;
 }
 
 void emu_leave_out(int id)

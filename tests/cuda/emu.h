@@ -83,4 +83,6 @@ static inline uint32_t float_bits(float f)
     return u;
 }
 
+#include "emu90.h"
+
 #endif

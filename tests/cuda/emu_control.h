@@ -19,6 +19,8 @@ void emu_leave_out(int id);
 /* Faults of a device: the n-th launch or allocation from now on fails (0: none does). Returns how many there were since the last call. */
 int  emu_fail_launch(int n);
 int  emu_refuse_memory(int n);
+/* Launches of this op since emu_fail_launch. */
+int  emu_launched(const char *op);
 /* Blocks of device memory that are held. */
 int  emu_blocks(void);
 

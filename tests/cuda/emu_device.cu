@@ -29,6 +29,15 @@ int emu_blocks(void)
     return blocks;
 }
 
+enum { MULTIPROCESSORS = 3 };
+
+/* PRAXINO_EMU_CHIP=90: the kernels of Hopper run too. */
+static int is_hopper()
+{
+    const char *chip = getenv("PRAXINO_EMU_CHIP");
+    return chip && strcmp(chip, "90") == 0;
+}
+
 size_t prxi_cu_device_bytes(void)
 {
     return sizeof(device);
@@ -40,9 +49,10 @@ int prxi_cu_probe(prxi_cu_info *info)
     snprintf(info->name, sizeof info->name, "emulation on the host");
     snprintf(info->archs, sizeof info->archs, "none");
     info->devices = 1;
-    info->major = 8;
+    info->hopper = is_hopper();
+    info->major = info->hopper ? 9 : 8;
     info->emulated = 1;
-    info->multiprocessors = 1;
+    info->multiprocessors = MULTIPROCESSORS;
     const char *memory = getenv("PRAXINO_EMU_MEMORY");      /* bytes, for tests of plans that do not fit */
     info->memory = info->memory_free = memory ? (size_t)atoll(memory) : (size_t)4 << 30;
     return PRX_OK;
@@ -51,7 +61,10 @@ int prxi_cu_probe(prxi_cu_info *info)
 int prxi_cu_open(void *dev)
 {
     slots[0] = slots[1] = {};
-    as_device(dev)->shared_max = 99 * 1024;        /* of sm_86, the least */
+    device *d = as_device(dev);
+    d->hopper = is_hopper();
+    d->multiprocessors = MULTIPROCESSORS;
+    d->shared_max = d->hopper ? 227 * 1024 : 99 * 1024;     /* of sm_86, the least */
     emu_seed(1);
     return PRX_OK;
 }
@@ -154,6 +167,12 @@ int prxi_cu_sync(void *dev)
 {
     (void)dev;
     return PRX_OK;
+}
+
+void *prxi_cu_stream(void *dev)
+{
+    (void)dev;
+    return nullptr;
 }
 
 /* There is no cuBLASLt on the host: the plain kernel stands in for it, and says so nowhere but here and in docs/CUDA.md. */

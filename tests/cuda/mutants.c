@@ -258,8 +258,52 @@ static int plain_clusters(void)
     return clusters_right(module(), dev(), &rng, PRXI_F32, 1, 5, 1060, 40, 9, 0.7f, 1);
 }
 
+/* Two heads of 64 on the kernel for Hopper: fourteen pieces of work for five blocks, of five tiles, four or one, full and partial, the last
+ * key thrice. */
+static int hopper(void)
+{
+    enum { D = 64, HEADS = 2, ROW = HEADS * D, Q = 300, KEYS = 576 };
+    const int32_t q_start[6] = { 0, 140, 150, 160, 170, Q }, k_start[5] = { 0, 128, 250, 256, KEYS };
+    const int32_t cols[10] = { 0, 1, 2, 3, 1, 2, 1, 2, 0, 3 };
+    const int64_t row_ptr[6] = { 0, 4, 5, 6, 8, 10 };
+    const prxi_block_list list = { 0, 5, 4, q_start, k_start, row_ptr, cols, NULL, NULL, 0 };
+    void *q = values(1, Q * ROW), *k = values(1, KEYS * ROW), *v = values(1, KEYS * ROW), *o = values(1, Q * ROW);
+    prxi_mem mem;
+    prxi_ctx ctx = { .mem = &mem };
+    prxi_stream s;
+    prxi_attn_ops ops;
+    prxi_mem_init(&mem, NULL);
+    prxi_stream_init(&s, &ctx, 1);
+    s.device = cuda_device();
+    cuda_tables(NULL, NULL, &ops);
+    cuda_under_test()->hopper = 1;
+    const prxi_attn_args a = { HEADS, D, Q, KEYS, q, k, v, o, ROW, ROW, ROW, ROW, 0.2f, logf(3), NULL };
+    ops.blocks[1](&s, &a, &list);
+    cuda_under_test()->hopper = 0;
+    int good = prxi_stream_error(&s) == PRX_OK;
+    for (int i = 0; i < HEADS * Q && good; i += 1 + i % 3) {
+        const int query = i / HEADS, column = i % HEADS * D, block = query < 140 ? 0 : query < 170 ? query / 10 - 13 : 4;
+        double sum = 0, out[D] = { 0 };
+        for (int64_t c = row_ptr[block]; c < row_ptr[block + 1]; c++)
+            for (int p = k_start[cols[c]]; p < k_start[cols[c] + 1]; p++) {
+                double dot = 0;
+                for (int e = 0; e < D; e++)
+                    dot += (double)at(q, 1, query * ROW + column + e) * at(k, 1, p * ROW + column + e);
+                const double w = exp(dot * 0.2 + (p == KEYS - 1 ? (double)logf(3) : 0));
+                sum += w;
+                for (int e = 0; e < D; e++)
+                    out[e] += w * at(v, 1, p * ROW + column + e);
+            }
+        for (int e = 0; e < D; e++)
+            good &= near(at(o, 1, query * ROW + column + e), out[e] / sum, 0.02);
+    }
+    prxi_stream_close(&s);
+    free(q), free(k), free(v), free(o);
+    return good;
+}
+
 static int (*const cases[])(void) = { norms, linear, drift, plain_attention, tiled_attention, plain_convolution, tiled_convolution, text,
-                                      reduction, tiled_clusters, plain_clusters };
+                                      reduction, tiled_clusters, plain_clusters, hopper };
 enum { CASES = sizeof cases / sizeof *cases };
 static int sites_of[CASES];             /* waits that had been reached when a case was through for the first time */
 
@@ -308,12 +352,14 @@ static int found_by(int site)
 int main(int argc, char **argv)
 {
     int wrong = 0;
+    setenv("PRAXINO_EMU_CHIP", "90", 1);
+    cuda_under_test()->hopper = 0;
     for (int seed = 0; seed < SEEDS && !wrong; seed++)
         wrong = !all_right(seed);
     if (argc > 1 && strcmp(argv[1], "--cases") == 0)
         return wrong;
     CHECK(!wrong, "the kernels as they are");
-    CHECK(emu_sites() >= 28, "only %d waits were reached", emu_sites());
+    CHECK(emu_sites() >= 37, "only %d waits were reached", emu_sites());
     CHECK(found_by(-1) == SEEDS, "a fault is found where there is none");
     for (int site = 0; site < emu_sites(); site++) {
         int line;

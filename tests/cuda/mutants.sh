@@ -51,5 +51,23 @@ mutant latent 'fmin(v, part\[w\])' 'part[w]'                            # the la
 mutant nearest_mma 'cp_async_wait<1>' 'cp_async_wait<2>'
 mutant cluster 'first\[a.cq\] + threadIdx.x' 'first[a.cq] + 1 + threadIdx.x'   # a tile beyond the last keeps what was there
 mutant cluster 'if (threadIdx.x == 0 \&\& far == 0)' 'if (threadIdx.x == 0 \&\& far != 0)'
+hopper=attn90
+mutant $hopper 'barrier_open(&b.c->k_empty\[i\], RELEASES)' 'barrier_open(\&b.c->k_empty[i], RELEASES - 1)'
+mutant $hopper 'barrier_open(&b.c->v_full\[i\], 1)' 'barrier_open(\&b.c->v_full[i], 2)'             # never opens
+mutant $hopper 'parity = tile \/ STAGES % 2 ^ 1' 'parity = tile \/ STAGES % 2'                      # of the wrong phase
+mutant $hopper '^        barrier_publish();' '        ;'
+mutant $hopper 'product_wait<1>' 'product_wait<2>'                      # scores are read before they are there
+mutant $hopper '^    product_fence();' '    ;'
+mutant $hopper 'group_arrive(TURN + (group ^ 1), 2 \* GROUP)' 'group_arrive(TURN + group, 2 * GROUP)' # nobody is given a turn
+mutant $hopper 'group_arrive(TURN, 2 \* GROUP);' ';'                    # nobody begins
+mutant $hopper 'd % 4 \* 32' 'd % 4 * 16'                               # columns of the scores
+mutant $hopper 'k \* 16 \* 128' 'k * 8 * 128'                           # rows of the values
+mutant $hopper 'mine.to \* 128' 'mine.to * 64'                          # boxes on top of each other
+mutant $hopper 'o\[i\] \*= alpha\[i \/ 2 % 2\]' 'o[i] *= alpha[i % 2]'
+mutant $hopper 'if (!(valid >> column & 1))' 'if (0)'                   # what does not count does
+mutant $hopper 's\[16 \* w + i\] += bias' 's[16 * w + i] -= bias'
+mutant $hopper '(more ? 0 : LAST)' '(more ? LAST : 0)'
+mutant $hopper 'else if (first != r->row + r->left)' 'else if (0)'      # runs that do not touch become one
+mutant $hopper '(int)gridDim.x + shfl_from(n, 0)' 'shfl_from(n, 0)'     # work of another block done again
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -23,7 +23,7 @@ size_t prxi_cu_device_bytes(void)
     return sizeof(device) + prxi_cu_lt_bytes();
 }
 
-/* cuDNN serves nothing yet: whether it is there, for doctor. */
+/* Whether it is there, for doctor; the library uses it by itself (engine/cuda/cudnn.h). */
 static void find_cudnn(prxi_cu_info *info)
 {
     void *lib = dlopen("libcudnn.so.9", RTLD_LAZY | RTLD_LOCAL);
@@ -31,11 +31,17 @@ static void find_cudnn(prxi_cu_info *info)
     void *entry = lib ? dlsym(lib, "cudnnGetVersion") : nullptr;
     memcpy(&version, &entry, sizeof version);
     if (version)
-        snprintf(info->cudnn, sizeof info->cudnn, "%zu, not used in this version", version());
+        snprintf(info->cudnn, sizeof info->cudnn, "%zu", version());
     else
-        snprintf(info->cudnn, sizeof info->cudnn, "not found, not used in this version");
+        snprintf(info->cudnn, sizeof info->cudnn, "not found (libcudnn.so.9)");
     if (lib)
         dlclose(lib);
+}
+
+/* Code for sm_90a runs on compute capability 9.0 alone. */
+static int is_hopper(int major, int minor)
+{
+    return major == 9 && minor == 0 && strstr(PRXI_CUDA_ARCHS, "90a") != nullptr;
 }
 
 int prxi_cu_probe(prxi_cu_info *info)
@@ -67,6 +73,7 @@ int prxi_cu_probe(prxi_cu_info *info)
     info->major = p.major;
     info->minor = p.minor;
     info->multiprocessors = p.multiProcessorCount;
+    info->hopper = is_hopper(p.major, p.minor);
     if (p.major < 8) {
         snprintf(info->why, sizeof info->why, "%s is sm_%d%d; sm_80 or newer is needed", p.name, p.major, p.minor);
         return PRX_ENOTSUP;
@@ -80,6 +87,14 @@ int prxi_cu_open(void *dev)
     int err = check(d, cudaSetDevice(0), "cudaSetDevice");
     if (err == PRX_OK)
         err = check(d, cudaDeviceGetAttribute(&d->shared_max, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "shared memory");
+    int major = 0, minor = 0;
+    if (err == PRX_OK)
+        err = check(d, cudaDeviceGetAttribute(&d->multiprocessors, cudaDevAttrMultiProcessorCount, 0), "multiprocessors");
+    if (err == PRX_OK)
+        err = check(d, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "chip");
+    if (err == PRX_OK)
+        err = check(d, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), "chip");
+    d->hopper = is_hopper(major, minor);
     if (err == PRX_OK)
         err = check(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), "stream");
     if (err == PRX_OK)
@@ -193,4 +208,9 @@ int prxi_cu_sync(void *dev)
 {
     device *d = as_device(dev);
     return check(d, cudaStreamSynchronize(d->stream), "waiting for the device");
+}
+
+void *prxi_cu_stream(void *dev)
+{
+    return as_device(dev)->stream;
 }

@@ -20,6 +20,7 @@ int  prxi_cu_fetch(void *dev, int slot, void *to, const void *host, size_t bytes
 int  prxi_cu_arrive(void *dev, int slot);
 int  prxi_cu_leave(void *dev, int slot);
 int  prxi_cu_sync(void *dev);
+void *prxi_cu_stream(void *dev);
 
 /* cuBLASLt's part of the handle. */
 size_t prxi_cu_lt_bytes(void);

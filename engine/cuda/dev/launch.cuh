@@ -16,6 +16,7 @@ struct device {
     struct lt_state *lt;               /* gemm_lt.cu: behind the handle, in the same block of memory */
 #endif
     int shared_max;                    /* dynamic shared memory that a block may have */
+    int multiprocessors, hopper;       /* as in prxi_cu_info */
     char error[256];
 };
 
@@ -85,6 +86,9 @@ int prxi_cu_gemm_simple(void *dev, const prxi_cu_gemm *a);
 int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a);
 int prxi_cu_attention(void *dev, int type, const prxi_cu_attn *a);
 int prxi_cu_attention_simple(void *dev, int type, const prxi_cu_attn *a);
+int prxi_cu_attention90(void *dev, int type, const prxi_cu_attn *a);
+int prxi_cu_attention90_takes(int type, const prxi_cu_attn *a);
+size_t prxi_cu_attention90_copies(const prxi_cu_attn *a);
 int prxi_cu_nearest_run(void *dev, int type, const prxi_cu_nearest *a);
 int prxi_cu_nearest_mma(void *dev, const prxi_cu_nearest *a);
 int prxi_cu_cluster_run(void *dev, int type, const prxi_cu_cluster *a);

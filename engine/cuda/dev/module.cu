@@ -67,6 +67,10 @@ extern "C" __attribute__((visibility("default"))) const prxi_cuda_module *prxi_c
     m.gemm_simple = prxi_cu_gemm_simple;
     m.attention = prxi_cu_attention;
     m.attention_simple = prxi_cu_attention_simple;
+    m.attention90 = prxi_cu_attention90;
+    m.attention90_takes = prxi_cu_attention90_takes;
+    m.attention90_copies = prxi_cu_attention90_copies;
+    m.stream = prxi_cu_stream;
     m.nearest = prxi_cu_nearest_run;
     m.gather = prxi_cu_gather;
     m.cluster = prxi_cu_cluster_run;
