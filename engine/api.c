@@ -4,6 +4,7 @@
 
 #include "attention/bench.h"
 #include "bench.h"
+#include "bench_cuda.h"
 #include "bench_vae.h"
 #include "engine.h"
 #include "engine/core/option.h"
@@ -112,24 +113,35 @@ static const bench_call benches[] = {
     { "conv", bench_conv }, { "step", bench_step }, { "decode", bench_decode },
 };
 
+/* With --device cuda. */
+static const bench_call device_benches[] = {
+    { "gemm", prxi_bench_cuda_gemm }, { "norm", prxi_bench_cuda_norm }, { "attention", prxi_bench_cuda_attention }, { "step", bench_step },
+};
+
 PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char **json)
 {
     const int all = strcmp(what, "all") == 0;
-    int err = PRX_OK, found = 0;
+    const bench_call *table = e->cuda ? device_benches : benches;
+    const size_t n = e->cuda ? sizeof device_benches / sizeof *device_benches : sizeof benches / sizeof *benches;
+    int err = PRX_OK, found = 0, known = all;
     prxi_stream s;
     prxi_clear(&e->ctx);
     *json = NULL;
-    if (prxi_engine_cpu_only(e, &e->ctx, "bench") < 0)
-        return PRX_ENOTSUP;
     cJSON *rows = cJSON_CreateArray();
     prxi_stream_init(&s, &e->ctx, e->threads);
-    for (size_t i = 0; i < sizeof benches / sizeof *benches && err == PRX_OK; i++)
-        if (all || strcmp(what, benches[i].name) == 0) {
+    s.device = prxi_engine_model_kernels(e)->device;
+    for (size_t i = 0; i < n && err == PRX_OK; i++)
+        if (all || strcmp(what, table[i].name) == 0) {
             found = 1;
-            err = benches[i].run(e, &s, options, rows);
+            err = table[i].run(e, &s, options, rows);
         }
     prxi_stream_close(&s);
-    if (!found)
+    for (size_t i = 0; i < sizeof benches / sizeof *benches; i++)
+        known |= strcmp(what, benches[i].name) == 0;
+    if (!found && known)
+        err = prxi_fail(&e->ctx, PRX_ENOTSUP, "device cuda: bench %s: gemm, norm, attention and step are there; --device cpu has "
+                        "the others", what);
+    else if (!found)
         err = prxi_fail(&e->ctx, PRX_EINVAL, "bench: '%s': all, cache, gemm, norm, attention, conv, step or decode expected", what);
     if (err < 0) {
         cJSON_Delete(rows);

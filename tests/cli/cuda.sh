@@ -70,6 +70,19 @@ expect 4 "calibration" render --device cuda -o "$tmp/b.y4m" --cache magcache --s
 says "calibrate" "calibration"
 expect 4 "a trace" render --device cuda -o "$tmp/b.y4m" --cache dbcache --record-trace "$tmp/t.json"
 expect 4 "a dump of a layer" render --device cuda -o "$tmp/b.y4m" --dump "$tmp/d.safetensors" --set dump_layer=0
-expect 4 "bench" "$PRAXINO" bench norm --device cuda
+expect 4 "a bench of the CPU" "$PRAXINO" bench conv --device cuda
+says "attention and step" "a bench of the CPU"
+# Benchmarks run on the emulated device; their times mean nothing, what kernels compute does.
+small="--set repeats=1 --set tokens=150 --set heads=1"
+# shellcheck disable=SC2086
+expect 0 "bench attention" env PRAXINO_EMU_CHIP=90 "$PRAXINO" bench attention --device cuda $small --set head_dim=64 --json "$tmp/attn.json"
+check "every list on both kernels" [ "$(grep -c '"error"' "$tmp/attn.json")" = 14 ]
+check "kernels agree" awk '/"error"/ { n++; gsub(/[",]/, ""); if (!($2 < 0.01)) bad++ } END { exit bad > 0 || n == 0 }' "$tmp/attn.json"
+# shellcheck disable=SC2086
+expect 0 "bench gemm" "$PRAXINO" bench gemm --device cuda $small --set head_dim=32 --set ffn=64
+# shellcheck disable=SC2086
+expect 0 "bench norm" "$PRAXINO" bench norm --device cuda $small --set head_dim=32
+expect 0 "bench step" "$PRAXINO" bench step --device cuda --set repeats=1 --set width=32 --set height=32 --set frames=1 --set heads=1 \
+    --set layers=1 --set ffn=32 --set text=2
 absent "$tmp/b.y4m" "$tmp/d.safetensors"
 finish

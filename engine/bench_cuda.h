@@ -1,0 +1,21 @@
+/* Benchmarks on the CUDA device, behind `praxino bench --device cuda`: rows as in bench.h. On an emulated device they run, and their
+ * times mean nothing. Options "key=value,...": tokens, heads, head_dim, ffn, repeats. */
+#ifndef PRXI_BENCH_CUDA_H
+#define PRXI_BENCH_CUDA_H
+
+#include <cjson/cJSON.h>
+
+#include "engine/core/stream.h"
+
+struct prx_engine;
+
+/* Linear layers of a block by cuBLASLt. */
+int prxi_bench_cuda_gemm(struct prx_engine *e, prxi_stream *s, const char *options, cJSON *rows);
+/* Norms and elementwise ops. share: bytes per second over those of a copy on the device. */
+int prxi_bench_cuda_norm(struct prx_engine *e, prxi_stream *s, const char *options, cJSON *rows);
+/* Dense attention, lists of 128 x 128 blocks at densities 0.1, 0.25 and 0.5, and lists of ragged clusters, by every kernel that can run
+ * here, turn by turn. share: executed FLOP rate over the best dense one of this run. error: root mean square distance from the plain
+ * kernel on the first queries, over the root mean square of its output. */
+int prxi_bench_cuda_attention(struct prx_engine *e, prxi_stream *s, const char *options, cJSON *rows);
+
+#endif
