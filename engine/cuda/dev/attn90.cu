@@ -131,12 +131,14 @@ struct box {
 };
 
 /* Collects up to KEYS keys. Returns the number of boxes, which always fill the tile: the last ones read beyond the last token, which gives
- * zeros. note->valid is that of word `lane` in lanes 0 to 3. */
-PRXI_DEVICE int next_tile(key_runs *r, int64_t tokens, box *mine, uint32_t *valid, tile_note *note)
+ * zeros. */
+PRXI_DEVICE int next_tile(key_runs *r, int64_t tokens, box *mine, tile_note *note)
 {
     const int lane = threadIdx.x % 32;
     int fill = 0, keys = 0, n = 0;
-    *valid = 0;
+    PRXI_UNROLL
+    for (int w = 0; w < KEYS / 32; w++)
+        note->valid[w] = 0;
     note->tail = -1;
     while (fill < KEYS) {
         const bool some = next_run(r);
@@ -149,7 +151,9 @@ PRXI_DEVICE int next_tile(key_runs *r, int64_t tokens, box *mine, uint32_t *vali
         n++;
         if (some) {
             const int v = rows < left ? rows : left;
-            *valid |= bits_below(fill + v - 32 * lane) & ~bits_below(fill - 32 * lane);
+            PRXI_UNROLL
+            for (int w = 0; w < KEYS / 32; w++)
+                note->valid[w] |= bits_below(fill + v - 32 * w) & ~bits_below(fill - 32 * w);
             if (tokens - 1 >= row && tokens - 1 < row + v)
                 note->tail = fill + (int32_t)(tokens - 1 - row);
             r->row += v;
@@ -217,18 +221,13 @@ template <int D> PRXI_DEVICE void produce(const hopper_maps &maps, const prxi_cu
         for (; more; tile++) {
             const unsigned stage = tile % STAGES, parity = tile / STAGES % 2 ^ 1;
             box mine = { 0, 0, 0 };
-            uint32_t valid;
             tile_note note;
-            const int boxes = next_tile(&runs, a.kv_len, &mine, &valid, &note);
+            const int boxes = next_tile(&runs, a.kv_len, &mine, &note);
             more = next_run(&runs);
+            note.flags |= (more ? 0 : LAST) | (note.tail >= 0 && a.tail_bias != 0 ? PARTIAL : 0);
             wait_for_room(&b.c->k_empty[stage], parity);
-            if (lane < KEYS / 32)
-                b.c->note[stage].valid[lane] = valid;
-            if (lane == 0) {
-                b.c->note[stage].tail = note.tail;
-                b.c->note[stage].flags = note.flags | (more ? 0 : LAST) | (note.tail >= 0 && a.tail_bias != 0 ? PARTIAL : 0);
-            }
-            sync_warp();                /* the note is written before lane 0 arrives */
+            if (lane == 0)              /* who also arrives */
+                b.c->note[stage] = note;
             copy_tile<D>(b.k + stage * buffers<D>::TILE, maps.k, boxes, mine, work.head, &b.c->k_full[stage]);
             wait_for_room(&b.c->v_empty[stage], parity);
             copy_tile<D>(b.v + stage * buffers<D>::TILE, maps.v, boxes, mine, work.head, &b.c->v_full[stage]);
@@ -354,27 +353,26 @@ PRXI_DEVICE void attend(const prxi_cu_attn &a, const buffers<D> &b, int group, u
     uint32_t p[32];
     unsigned stage = *tile % STAGES, parity = *tile / STAGES % 2;
     barrier_wait(&c->k_full[stage], parity);
-    int flags = c->note[stage].flags;
-    group_sync(TURN + group, 2 * GROUP);
+    tile_note note = c->note[stage];
+    group_sync(TURN + group, 2 * GROUP);        /* and all have read the note */
     start_scores<D>(s, q, b.k + stage * buffers<D>::TILE);
     group_arrive(TURN + (group ^ 1), 2 * GROUP);
     product_wait<0>();
     settle<64>(s);
-    if (flags & PARTIAL)
-        mask(s, c->note[stage], bias);
-    sync_warp();                        /* the note is read by all lanes before one releases it */
+    if (note.flags & PARTIAL)
+        mask(s, note, bias);
     release(&c->k_empty[stage]);
-    if (flags & LAST)
+    if (note.flags & LAST)
         release(&c->q_empty);
     softmax(s, m, l, alpha, scale);
     pack(p, s);
-    while (!(flags & LAST)) {
+    while (!(note.flags & LAST)) {
         const unsigned before = stage, before_parity = parity;
         ++*tile;
         stage = *tile % STAGES;
         parity = *tile / STAGES % 2;
         barrier_wait(&c->k_full[stage], parity);
-        flags = c->note[stage].flags;
+        note = c->note[stage];
         group_sync(TURN + group, 2 * GROUP);
         start_scores<D>(s, q, b.k + stage * buffers<D>::TILE);
         barrier_wait(&c->v_full[before], before_parity);
@@ -382,10 +380,10 @@ PRXI_DEVICE void attend(const prxi_cu_attn &a, const buffers<D> &b, int group, u
         group_arrive(TURN + (group ^ 1), 2 * GROUP);
         product_wait<1>();
         settle<64>(s);
-        if (flags & PARTIAL)
-            mask(s, c->note[stage], bias);
-        release(&c->k_empty[stage]);    /* its note stays until this warp has released v_empty[before] */
-        if (flags & LAST)
+        if (note.flags & PARTIAL)
+            mask(s, note, bias);
+        release(&c->k_empty[stage]);
+        if (note.flags & LAST)
             release(&c->q_empty);
         softmax(s, m, l, alpha, scale);
         product_wait<0>();
@@ -412,19 +410,19 @@ template <int D> PRXI_DEVICE void consume(const prxi_cu_attn &a, const buffers<D
         group_arrive(TURN, 2 * GROUP);          /* group 0 begins */
     for (unsigned turn = 0;; turn++) {
         barrier_wait(&b.c->q_full, turn & 1);
-        const prxi_cu_tile work = b.c->work;
+        const prxi_cu_tile work = { shfl_from(b.c->work.head, 0), shfl_from(b.c->work.block, 0), shfl_from(b.c->work.first, 0),
+                                    shfl_from(b.c->work.rows, 0) };         /* what lane 0 saw, who releases it */
+        const int any = shfl_from(b.c->any, 0);
         if (work.head < 0)
             return;
         float o[D / 2], m[2] = { MASKED, MASKED }, l[2] = { 0, 0 };
         PRXI_UNROLL
         for (int i = 0; i < D / 2; i++)
             o[i] = 0;
-        if (b.c->any) {
+        if (any)
             attend<D>(a, b, group, &tile, o, m, l);
-        } else {
-            sync_warp();
+        else
             release(&b.c->q_empty);
-        }
         write_out<D>(a, work, o, m, l);
     }
 }
@@ -447,11 +445,11 @@ template <int D> PRXI_KERNEL void PRXI_BOUNDS_ALONE(THREADS) queue_kernel(const 
     }
     sync_block();
     if (threadIdx.x < GROUP) {
-        registers_down<40>();
+        registers_down<56>();
         if (threadIdx.x < 32)
             produce<D>(maps, a, b);
     } else {
-        registers_up<232>();
+        registers_up<224>();
         consume<D>(a, b);
     }
 #endif
