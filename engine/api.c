@@ -129,7 +129,7 @@ PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char
     *json = NULL;
     cJSON *rows = cJSON_CreateArray();
     prxi_stream_init(&s, &e->ctx, e->threads);
-    s.device = prxi_engine_dit_kernels(e)->device;
+    s.device = prxi_engine_model_kernels(e)->device;
     for (size_t i = 0; i < n && err == PRX_OK; i++)
         if (all || strcmp(what, table[i].name) == 0) {
             found = 1;

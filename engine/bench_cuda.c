@@ -274,8 +274,9 @@ static void run_attention(void *cookie)
 /* Distance of the first rows of o from what the plain kernel makes of them. */
 static int distance(const bench *b, const attn_case *x, void *scratch, double *error)
 {
-    prxi_cu_attn y = { (int)b->set.heads, (int)b->set.head_dim, x->a->q_len, x->a->kv_len, x->a->q, x->a->k, x->a->v, scratch, b->dim,
-                       b->dim, b->dim, b->dim, x->a->scale, 0, NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL };
+    prxi_cu_attn y = { .heads = (int)b->set.heads, .head_dim = (int)b->set.head_dim, .q_len = x->a->q_len, .kv_len = x->a->kv_len,
+                       .q = x->a->q, .k = x->a->k, .v = x->a->v, .o = scratch, .ldq = b->dim, .ldk = b->dim, .ldv = b->dim,
+                       .ldo = b->dim, .scale = x->a->scale };
     int err = prxi_cuda_put_list(b->u, b->c, x->a, x->list, &y);
     const int64_t per_tile = PRXI_CU_TILE_ROWS;
     y.n_tiles = y.n_tiles < CHECKED_TILES ? y.n_tiles : CHECKED_TILES;
@@ -368,7 +369,7 @@ static int make_list(const bench *b, int32_t n, int q, int k, int ragged, double
         row_ptr[i + 1] = at;
     }
     *density = kept / ((double)n * (double)n);
-    *list = (prxi_block_list) { 0, (int)nq, nk, q_start, k_start, row_ptr, cols, NULL, NULL, 0 };
+    *list = (prxi_block_list) { 0, (int)nq, nk, q_start, k_start, row_ptr, cols, NULL, NULL, 0, NULL };
     return PRX_OK;
 }
 

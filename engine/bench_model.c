@@ -220,7 +220,7 @@ int prxi_bench_with_dit(struct prx_engine *e, prxi_stream *s, const char *dir, c
     snprintf(path, sizeof path, "%s/transformer", dir);
     int err = text ? prxi_bench_write_dit(c, dir, cfg) : prxi_fail_nomem(c, "text", 0);
     if (err == PRX_OK)
-        err = prxi_dit_open(c, &d, path, NULL, prxi_engine_dit_kernels(e), e->dtype);
+        err = prxi_dit_open(c, &d, path, NULL, prxi_engine_model_kernels(e), e->dtype);
     if (err == PRX_OK)
         err = prxi_dit_run_open(c, s, &run, d, &whole);
     if (err == PRX_OK)

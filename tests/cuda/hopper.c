@@ -93,7 +93,8 @@ static void make(problem *p, int seed)
     free(qs), free(ks);
     p->q_perm = p->permuted ? shuffled(p->n) : NULL;
     p->k_perm = p->permuted ? shuffled(p->m) : NULL;
-    p->list = (prxi_block_list) { p->per_head, p->nq, p->nk, p->q_start, p->k_start, p->row_ptr, p->cols, p->q_perm, p->k_perm, 0 };
+    p->list = (prxi_block_list) { p->per_head, p->nq, p->nk, p->q_start, p->k_start, p->row_ptr, p->cols, p->q_perm, p->k_perm, 0,
+                                  NULL };
 }
 
 static void drop(problem *p)

@@ -266,7 +266,7 @@ static int hopper(void)
     const int32_t q_start[6] = { 0, 140, 150, 160, 170, Q }, k_start[5] = { 0, 128, 250, 256, KEYS };
     const int32_t cols[10] = { 0, 1, 2, 3, 1, 2, 1, 2, 0, 3 };
     const int64_t row_ptr[6] = { 0, 4, 5, 6, 8, 10 };
-    const prxi_block_list list = { 0, 5, 4, q_start, k_start, row_ptr, cols, NULL, NULL, 0 };
+    const prxi_block_list list = { 0, 5, 4, q_start, k_start, row_ptr, cols, NULL, NULL, 0, NULL };
     void *q = values(1, Q * ROW), *k = values(1, KEYS * ROW), *v = values(1, KEYS * ROW), *o = values(1, Q * ROW);
     prxi_mem mem;
     prxi_ctx ctx = { .mem = &mem };
