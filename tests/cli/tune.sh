@@ -36,7 +36,7 @@ good="--target psnr=12 --prompts prompts.txt --budget 30"
     refuse 'stps: unknown' "an unknown setting" $good --set stps=1
     refuse 'at least 176 pixels' "MS-SSIM of a small picture" --target ms-ssim=0.9 --prompts prompts.txt
     refuse 'No such file' "prompts that are not there" --target psnr=12 --prompts nothing.txt
-    refuse 'budget: 0.002 minutes' "too short a budget" $good -s 200 --budget 0.002
+    refuse 'budget: 0.0001 minutes' "too short a budget" $good -s 200 --budget 0.0001
 }
 head -n 4 prompts.txt >few.txt
 refuse '2 prompts; at least 4' "too few prompts" --target psnr=12 --prompts few.txt

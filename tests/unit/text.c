@@ -21,6 +21,7 @@ static void use_isa(uint32_t isa)
     kernels.isa = isa;
     prxi_norm_init_ref(&kernels.norm);
     prxi_act_init_ref(&kernels.act);
+    prxi_plain_attn_init(&kernels.plain);
     prxi_norm_init_x86(&kernels.norm, isa);
     prxi_act_init_x86(&kernels.act, isa);
 }
