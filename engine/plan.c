@@ -257,9 +257,9 @@ static int plan_device_memory(prx_job *j)
     if (j->fit.resident >= 0 && text <= j->budget)
         return PRX_OK;
     return prxi_fail(&j->ctx, PRX_ENOMEM,
-                     "device memory: %.2f GiB needed (transformer %.2f with two blocks at a time, activations "
-                     "%.2f, text encoder %.2f before "
-                     "it); %.2f GiB of %.2f on %s may be taken; a smaller size, fewer frames or --device cpu need less of it",
+                     "device memory: %.2f GiB needed (transformer %.2f with two blocks at a time, activations %.2f, "
+                     "text encoder %.2f before it); %.2f GiB of %.2f on %s may be taken; "
+                     "a smaller size, fewer frames or --device cpu need less of it",
                      gib(j->plan_bytes), gib(j->fit.bytes), gib(denoise), gib(text), gib(j->budget), gib(info.memory), info.name);
 }
 

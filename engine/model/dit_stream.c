@@ -20,8 +20,8 @@ static size_t linear_bytes(const prxi_dit_config *cfg, prxi_dtype t)
 {
     const int64_t dim = (int64_t)cfg->heads * cfg->head_dim;
     const size_t square = prxi_linear_place_bytes(dim, dim, t, t);
-    return prxi_add(prxi_mul(8, square), prxi_add(prxi_linear_place_bytes(cfg->ffn_dim, dim, t, t),
-        prxi_linear_place_bytes(dim, cfg->ffn_dim, t, t)));
+    const size_t up = prxi_linear_place_bytes(cfg->ffn_dim, dim, t, t), down = prxi_linear_place_bytes(dim, cfg->ffn_dim, t, t);
+    return prxi_add(prxi_mul(8, square), prxi_add(up, down));
 }
 
 /* All blocks, or as many as stay beside the outside, vectors and two places. */

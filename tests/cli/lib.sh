@@ -32,6 +32,18 @@ check() {
     mv "$tmp/seen.new" "$tmp/seen"
 }
 
+# interrupt CMD...: SIGINT for $pid once CMD holds (6 s at most); it must end with 130.
+interrupt() {
+    for _ in $(seq 300); do
+        "$@" && break
+        sleep 0.02
+    done
+    kill -INT "$pid" 2>/dev/null
+    code=0
+    wait "$pid" || code=$?
+    check "interrupted gives 130, not $code" test "$code" = 130
+}
+
 # expect CODE NAME CMD...: the exit code (output in $tmp/out, $tmp/err); on 2, 3, 4 exactly one line on stderr that begins
 # with `praxino: `.
 expect() {

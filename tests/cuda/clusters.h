@@ -1,6 +1,5 @@
-/* One round of clustering attention on the device, checked step by step against plain sums on the host: start
- * centroids, labels, the order of
- * tokens, means, what a query cluster keeps, tiles. Included after under_test.h. */
+/* One round of clustering attention on the device, checked step by step against plain sums on the host: start centroids, labels,
+ * the order of tokens, means, what a query cluster keeps, tiles. Included after under_test.h. */
 #ifndef PRXI_TESTS_CUDA_CLUSTERS_H
 #define PRXI_TESTS_CUDA_CLUSTERS_H
 
@@ -113,9 +112,8 @@ static inline int clusters_row_right(const clusters *s, int h, int row, float sc
     for (int j = 0; j < s->ck; j++) {
         float dot = 0;
         for (int e = 0; e < s->d; e++)
-            dot = fmaf((float)clusters_value(s, s->c[0], at * s->d + e), (float)clusters_value(s, s->c[1],
-                ((int64_t)h * s->ck + j) * s->d + e),
-                       dot);
+            dot = fmaf((float)clusters_value(s, s->c[0], at * s->d + e),
+                       (float)clusters_value(s, s->c[1], ((int64_t)h * s->ck + j) * s->d + e), dot);
         logits[j] = dot * scale;
         sizes[j] = start[j + 1] - start[j];
     }

@@ -93,7 +93,7 @@ static void check_streamed(void)
         budget = none.bytes + (size_t)stay * all.block_bytes;
         const prxi_dit_fit fit = prxi_dit_fit_in(&cfg, PRXI_BF16, budget);
         CHECK(fit.resident == (budget >= all.bytes ? cfg.layers : stay) && fit.bytes <= budget,
-            "%d stay instead of %d", fit.resident, stay);
+              "%d stay instead of %d", fit.resident, stay);
         open_device(&cuda);
         memset(v, 0, sizeof v);
         CHECK(forward(cuda) == PRX_OK && memcmp(v, good, sizeof v) == 0, "%d blocks stay: %s", stay, ctx.error.text);

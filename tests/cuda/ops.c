@@ -160,6 +160,15 @@ static prxi_plane picture(void *base, int64_t rows, int64_t width, int64_t chann
     return (prxi_plane) { base, width * channels * (int64_t)prxi_dtype_size(t), rows, first };
 }
 
+/* The device's tables, the CPU's frames beside them, and a stream of the device. */
+static void open_tables(prxi_kernels *dev, prxi_frame_ops *ref, prxi_stream *s)
+{
+    prxi_cuda_kernels(dev, cuda_under_test());
+    prxi_frame_init_ref(ref);
+    prxi_stream_init(s, &ctx, 1);
+    s->device = dev->device;
+}
+
 /* The device's table against the CPU's, to the byte: copies, the doubled shortcut, latents. */
 static void check_frames(prxi_dtype t)
 {
@@ -168,10 +177,7 @@ static void check_frames(prxi_dtype t)
     prxi_kernels dev;
     prxi_frame_ops ref;
     prxi_stream s;
-    prxi_cuda_kernels(&dev, cuda_under_test());
-    prxi_frame_init_ref(&ref);
-    prxi_stream_init(&s, &ctx, 1);
-    s.device = dev.device;
+    open_tables(&dev, &ref, &s);
     const size_t small = (size_t)(h * w * in), large = (size_t)(4 * h * w * up), bytes = large * prxi_dtype_size(t);
     void *x = values(t, small), *y = values(t, small), *got = values(t, large), *want = copy_of(got, bytes);
     const prxi_frame_copy c = { picture(x, h, w, in, t, first), picture(y, h, w, in, t, 0), h, (size_t)(w * in) * prxi_dtype_size(t) };
@@ -207,10 +213,7 @@ static void check_decoded(void)
     prxi_kernels dev;
     prxi_frame_ops ref;
     prxi_stream s;
-    prxi_cuda_kernels(&dev, cuda_under_test());
-    prxi_frame_init_ref(&ref);
-    prxi_stream_init(&s, &ctx, 1);
-    s.device = dev.device;
+    open_tables(&dev, &ref, &s);
     float *taps = values(PRXI_F32, (size_t)(h * w * pitch)), *bias = values(PRXI_F32, (size_t)co), *buf[2][4];
     for (int i = 0; i < 4; i++) {
         buf[0][i] = values(PRXI_F32, n);
@@ -470,7 +473,7 @@ static void check_svg2(prxi_dtype t, int seed)
     const int cq = 1 + random_below(&rng, 9), ck = tuned ? 66 + random_below(&rng, 70) : 1 + random_below(&rng, 40);
     const float p = seed % 7 == 3 ? 1.0f : 0.1f + 0.8f * (float)random_below(&rng, 100) / 100;
     CHECK(clusters_right(module(), cuda_under_test()->dev, &rng, t, heads, d, n, cq < n ? cq : n, ck < n ? ck : n, p,
-        random_below(&rng, 3)),
+                         random_below(&rng, 3)),
           "svg2: seed %d: %d heads of %d, %d tokens, %d and %d clusters", seed, heads, d, n, cq, ck);
 }
 

@@ -4,15 +4,7 @@
 
 #include "attention/attention.h"
 #include "engine/model/dit.h"
-#ifdef PRXI_KCHECK_CUDA
-#define PRXI_CUDA_PLAIN_BUFFERS
-#include "tests/cuda/under_test.h"
-#define shared_alloc cuda_test_alloc    /* memory that both sides see */
-#define shared_free cuda_test_free
-#else
-#define shared_alloc malloc
-#define shared_free free
-#endif
+#include "shared.h"
 
 /* fp32: two summation orders of the same sums. */
 #define TOLERANCE 2e-5

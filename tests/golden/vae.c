@@ -2,15 +2,7 @@
 #include "common.h"
 
 #include "engine/model/vae.h"
-#ifdef PRXI_KCHECK_CUDA
-#define PRXI_CUDA_PLAIN_BUFFERS
-#include "tests/cuda/under_test.h"
-#define shared_alloc cuda_test_alloc    /* memory that both sides see */
-#define shared_free cuda_test_free
-#else
-#define shared_alloc malloc
-#define shared_free free
-#endif
+#include "shared.h"
 
 /* fp32 against fp32 in units of the full range of a pixel; a deep chain of normalisations over 3 to 16 channels. */
 #define TOLERANCE 1e-4

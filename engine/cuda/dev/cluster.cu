@@ -105,9 +105,8 @@ template <typename T> PRXI_KERNEL void means_kernel(prxi_cu_cluster a)
         for (int32_t p = start[0]; p < start[1]; p++)
             sum += load(x, perm[p] * a.ldx + i);
         const float was = load(old, i);
-        const float mean = start[1] > start[0] ? store(static_cast<T *>(a.means), cluster * a.head_dim + i,
-            sum / (float)(start[1] - start[0]))
-                                               : store(static_cast<T *>(a.means), cluster * a.head_dim + i, was);
+        const float mean = store(static_cast<T *>(a.means), cluster * a.head_dim + i,
+                                 start[1] > start[0] ? sum / (float)(start[1] - start[0]) : was);
         moved += ((double)mean - was) * ((double)mean - was);
     }
     moved = block_sum(moved, part);
