@@ -13,8 +13,9 @@
 enum { MC = 168, NC = 512 };
 /* The longest row stride of an x that is used where it lies: a tile's rows stay in the first cache. */
 enum { DIRECT_LDX = 640 };
-/* Tasks that a product should give where it is large enough, and the multiply-adds that make one worth a hand-over. */
-enum { TASKS = 16, TASK_WORK = 1 << 19 };
+/* Tasks that a product should give each thread where it is large enough, with x copied and used where it lies; and the multiply-adds
+ * that make one worth a hand-over. */
+enum { TASKS_COPIED = 5, TASKS_DIRECT = 7, TASK_WORK = 1 << 19 };
 
 struct prxi_linear {
     const prxi_gemm_kernel *kernel;
@@ -352,6 +353,12 @@ static void run_panel(const linear_job *j, const panel_span *p, const float *a, 
     }
 }
 
+/* Where part i of n begins: parts of whole tiles that differ by one tile at most. */
+static int64_t part_begin(int64_t tiles, int64_t i, int64_t n, int tile)
+{
+    return tiles * i / n * tile;
+}
+
 /* A block of rows by a slab of columns. The smaller of x and the weights is walked again for every part of the larger one: it is more
  * likely to stay in a cache. */
 static void linear_task(void *cookie, int64_t i, int thread)
@@ -362,10 +369,11 @@ static void linear_task(void *cookie, int64_t i, int thread)
     const int nr = kernel->nr;
     unsigned char *base = j->scratch + (size_t)thread * j->scratch_size;
     float *copy = (float *)(void *)base, *wide = (float *)(void *)(base + j->panel_at);
-    const int64_t row = (l->n > j->m ? i % j->n_blocks : i / j->n_slabs) * j->mc;
-    const int64_t col0 = (l->n > j->m ? i / j->n_blocks : i % j->n_slabs) * j->nc;
-    const int64_t rows = min64(j->mc, j->m - row), cols0 = min64(j->nc, l->n - col0);
-    const int64_t tiles = ceil_div(rows, kernel->mr);
+    const int64_t block = l->n > j->m ? i % j->n_blocks : i / j->n_slabs, slab = l->n > j->m ? i / j->n_blocks : i % j->n_slabs;
+    const int64_t row_tiles = ceil_div(j->m, kernel->mr), panels = ceil_div(l->n, nr);
+    const int64_t row = part_begin(row_tiles, block, j->n_blocks, kernel->mr), col0 = part_begin(panels, slab, j->n_slabs, nr);
+    const int64_t rows = min64(part_begin(row_tiles, block + 1, j->n_blocks, kernel->mr), j->m) - row;
+    const int64_t cols0 = min64(part_begin(panels, slab + 1, j->n_slabs, nr), l->n) - col0, tiles = ceil_div(rows, kernel->mr);
     const size_t elem = prxi_dtype_size(l->compute);
     const float *a = j->direct ? (const float *)(const void *)j->x + row * j->ldx : copy;
     for (int64_t k = 0; k < l->k; k += PRXI_GEMM_KC) {
@@ -388,24 +396,29 @@ static void linear_task(void *cookie, int64_t i, int thread)
     }
 }
 
-/* Cuts by shape alone. Rows are shared out evenly, in whole tiles. When that makes too few tasks for the cores, rows are cut finer
- * first, since every slab of columns copies x again, and then columns, down to about 10 us of work each. */
-static void plan_job(linear_job *j)
+/* Rows and columns are shared out evenly, in whole tiles. When that makes too few tasks for the threads, or some that only one of them
+ * would have at the end, rows are cut finer first, since every slab of columns copies x again, and then columns, down to about
+ * 10 us of work each. No sum depends on the cuts. */
+static void plan_job(linear_job *j, int threads)
 {
     const prxi_gemm_kernel *kernel = j->l->kernel;
-    const int64_t n = j->l->n, tiles = ceil_div(j->m, kernel->mr);
-    const int64_t wanted = min64(TASKS, 1 + ((j->m * n) >> 10) * j->l->k / (TASK_WORK >> 10));
-    int64_t blocks = ceil_div(j->m, MC), slabs = ceil_div(n, NC);
-    if (blocks * slabs < wanted)
-        blocks = min64(ceil_div(wanted, slabs), ceil_div(j->m, MC / 2));
-    if (blocks * slabs < wanted / 2)
-        slabs = ceil_div(wanted, blocks);
+    const int64_t n = j->l->n, tiles = ceil_div(j->m, kernel->mr), panels = ceil_div(n, kernel->nr);
     /* The copy pays by its stride and by being reused; a short k in f32 has neither problem. */
     j->direct = j->l->compute == PRXI_F32 && j->l->k <= PRXI_GEMM_KC && j->ldx <= DIRECT_LDX;
-    j->mc = ceil_div(tiles, blocks) * kernel->mr;
-    j->nc = ceil_div(ceil_div(n, slabs), kernel->nr) * kernel->nr;
-    j->n_blocks = ceil_div(j->m, j->mc);
-    j->n_slabs = ceil_div(n, j->nc);
+    const int64_t enough = (int64_t)threads * (j->direct ? TASKS_DIRECT : TASKS_COPIED);
+    const int64_t wanted = min64(enough, 1 + ((j->m * n) >> 10) * j->l->k / (TASK_WORK >> 10));
+    const int64_t most = ceil_div(j->m, MC / 2);
+    int64_t blocks = ceil_div(j->m, MC), slabs = ceil_div(n, NC);
+    if (blocks * slabs < wanted)
+        blocks = min64(ceil_div(wanted, slabs), most);
+    if (blocks * slabs < wanted / 2)
+        slabs = min64(ceil_div(wanted, blocks), panels);
+    while (blocks < most && blocks * slabs < 2 * wanted && blocks * slabs % threads)
+        blocks++;
+    j->n_blocks = min64(blocks, tiles);
+    j->n_slabs = slabs;
+    j->mc = ceil_div(tiles, j->n_blocks) * kernel->mr;
+    j->nc = ceil_div(panels, slabs) * kernel->nr;
     const size_t sums = j->l->k <= PRXI_GEMM_KC ? (size_t)(kernel->mr * kernel->nr) : (size_t)(j->mc * j->nc);
     j->panel_at = j->direct ? 0 : (size_t)j->mc * PRXI_GEMM_LDA * sizeof(float);
     j->sums_at = j->panel_at + prxi_carve_size((size_t)(PRXI_GEMM_KC * kernel->nr) * sizeof(float));
@@ -508,7 +521,7 @@ void prxi_linear_run(prxi_stream *s, const prxi_linear *l, int64_t m, const void
         return;
     }
     linear_job j = { .l = l, .m = m, .ldx = ldx, .ldy = ldy, .x = x, .y = y };
-    plan_job(&j);
+    plan_job(&j, s->n_threads);
     const int64_t tasks = j.n_blocks * j.n_slabs;
     j.scratch = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH,
                            prxi_mul((size_t)min64(tasks, s->n_threads), j.scratch_size));
