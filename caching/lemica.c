@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REUSE_AUTO, REUSE_RESIDUAL, REUSE_VELOCITY };      /* the option's choices */
+/* The option's third choice, after those of PRXI_REUSE_*: as the schedule or graph says. */
+enum { REUSE_AUTO = 2 };
 
 typedef struct lemica {
     prxi_replay replay;
@@ -32,7 +33,7 @@ static const prxi_option options[] = {
     { "graph", PRXI_OPT_STRING, AT(graph_path), 0, 0, NULL, "", "graph file for budget and cost (MODEL/lemica_graph.json)" },
     { "objective", PRXI_OPT_CHOICE, AT(objective), 0, 0, "minimax|sum", "minimax",
       "for budget: lexicographic minimax, or the shortest sum" },
-    PRXI_REPLAY_OPTIONS(lemica, replay, "auto|residual|velocity", "auto"),
+    PRXI_REPLAY_OPTIONS(lemica, replay, "residual|velocity|auto", "auto"),
     { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
 };
 
@@ -108,8 +109,6 @@ static int resolve(lemica *l, prxi_ctx *c, const prxi_cache_env *env, prxi_sched
         return err;
     if (l->replay.reuse == REUSE_AUTO)
         l->replay.reuse = strcmp(s->reuse, "velocity") == 0 ? PRXI_REUSE_VELOCITY : PRXI_REUSE_RESIDUAL;
-    else
-        l->replay.reuse = l->replay.reuse == REUSE_VELOCITY ? PRXI_REUSE_VELOCITY : PRXI_REUSE_RESIDUAL;
     return prxi_schedule_map(c, s, env->sigmas, env->steps, l->replay.computed);
 }
 

@@ -7,7 +7,7 @@
 #include "forecast.h"
 #include "schedule.h"
 
-enum { PRXI_REUSE_RESIDUAL, PRXI_REUSE_VELOCITY };
+enum { PRXI_REUSE_RESIDUAL, PRXI_REUSE_VELOCITY };      /* in the order of the option's choices */
 
 /* First in the private struct of a policy that uses the hooks. */
 typedef struct prxi_replay {

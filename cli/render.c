@@ -20,6 +20,7 @@ static const cli_option options[] = {
     { NULL, 'n', "negative", "TEXT", "negative_prompt", NULL, "what the video should not show" },
     { NULL, 0, "prompt-file", "FILE", NULL, NULL, "read the prompt from a file (-: standard input)" },
     { NULL, 0, "config", "FILE", NULL, NULL, "preset: a JSON file, or a name of configs/presets; flags win" },
+    { NULL, 0, "from", "VIDEO", NULL, NULL, "settings of a video that praxino made, prompt and seed too; presets and flags win" },
     { NULL, 0, "latents", "FILE", "latents", NULL, "start from the tensor `latents` of a safetensors file" },
     { NULL, 0, "resume", "FILE", "resume", NULL, "go on from a file of --save-state" },
     { "Video", 'W', "width", "N", "width", NULL, "pixels" },
@@ -112,11 +113,12 @@ static int set_pair(const render *r, const char *pair)
     return code ? code : set(r, key, value);
 }
 
-/* Later ones win: preset, flags, --set (whose keys may belong to a policy that a flag chose). */
+/* Later ones win: video, preset, flags, --set (whose keys may belong to a policy that a flag chose). */
 static int apply_settings(render *r)
 {
-    const char *preset = cli_value(r->args, "config");
-    int code = preset ? load_preset(r, preset) : 0;
+    const char *preset = cli_value(r->args, "config"), *video = cli_value(r->args, "from");
+    const int err = video ? prx_job_load_video(r->job, video, 0) : PRX_OK;
+    int code = err < 0 ? job_fail(r, err) : preset ? load_preset(r, preset) : 0;
     for (int i = 0; options[i].name && !code; i++)
         if (options[i].key && r->args->value[i])
             code = set(r, options[i].key, r->args->value[i]);
@@ -230,7 +232,7 @@ static void announce_time(const cJSON *plan)
 }
 
 /* One line on what begins: the settings as the plan resolved them. */
-static void announce(const char *plan)
+static void announce(const render *r, const char *plan)
 {
     static const char *const keys[] = { "width", "height", "frames", "fps", "steps", "scheduler", "guidance",
                                         "attention", "cache", "seed" };
@@ -244,6 +246,7 @@ static void announce(const char *plan)
         else
             snprintf(v[i], sizeof v[i], "%s", cJSON_IsString(o) ? o->valuestring : "?");
     }
+    get(r, "seed", v[9], sizeof v[9]);       /* as a JSON number it would lose digits */
     snprintf(line, sizeof line,
              "%sx%s, %s frames at %s/s, %s steps of %s, guidance %s, %s attention, cache %s, seed %s", v[0], v[1],
              v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9]);
@@ -364,7 +367,7 @@ static int execute(render *r)
     int err = prx_job_plan(r->job, &plan);
     if (err < 0)
         return job_fail(r, err);
-    announce(plan);
+    announce(r, plan);
     prx_text_free(r->engine, plan);
     progress_set_job(r->job);
     prx_job_on_progress(r->job, progress_update, NULL);

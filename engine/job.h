@@ -124,6 +124,8 @@ static inline const prxi_kernels *prxi_job_kernels(const prx_job *j)
 /* settings.c */
 int  prxi_settings_open(prx_job *j);
 void prxi_settings_close(prx_job *j);
+/* What a preset, a video or prx_job_set gave for this name; NULL: nothing did. */
+const prxi_setting *prxi_settings_given(const prx_job *j, const char *key);
 /* Applies "PREFIX.key" settings to the options of a policy. */
 int  prxi_settings_apply(prx_job *j, const char *prefix, const prxi_option *options, void *priv);
 

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/core/json.h"
 #include "engine/core/option.h"
 #include "job.h"
 
@@ -71,7 +70,7 @@ void prxi_settings_close(prx_job *j)
     prxi_free(j->ctx.mem, j->user_latents);
 }
 
-static const prxi_setting *find_explicit(const prx_job *j, const char *key)
+const prxi_setting *prxi_settings_given(const prx_job *j, const char *key)
 {
     for (int i = 0; i < j->n_explicit; i++)
         if (strcmp(j->explicit_set[i].key, key) == 0)
@@ -81,7 +80,7 @@ static const prxi_setting *find_explicit(const prx_job *j, const char *key)
 
 static int remember(prx_job *j, const char *key, const char *value)
 {
-    prxi_setting *old = (prxi_setting *)(uintptr_t)find_explicit(j, key);
+    prxi_setting *old = (prxi_setting *)(uintptr_t)prxi_settings_given(j, key);
     char *copy = prxi_strdup(j->ctx.mem, value);
     if (!copy)
         return prxi_fail_nomem(&j->ctx, key, strlen(value));
@@ -242,79 +241,12 @@ PRX_API int prx_job_get(const prx_job *j, const char *key, char *buf, size_t n)
     const char *text = which >= 0 ? j->text[which] ? j->text[which] : "" : NULL;
     if (!text && prxi_option_get(job_options, &j->set, key, buf, n) == PRX_OK)
         return PRX_OK;
-    if (!text && find_explicit(j, key))
-        text = find_explicit(j, key)->value;
+    if (!text && prxi_settings_given(j, key))
+        text = prxi_settings_given(j, key)->value;
     if (!text || strlen(text) >= n)
         return PRX_EINVAL;
     memcpy(buf, text, strlen(text) + 1);
     return PRX_OK;
-}
-
-/* A JSON number as the shortest text that reads back the same; whole numbers without an exponent, which no whole-number setting
- * takes. */
-static void number_text(double v, char *buf, size_t n)
-{
-    if (fabs(v) < 1e15 && v == floor(v)) {
-        snprintf(buf, n, "%.0f", v);
-        return;
-    }
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(buf, n, "%.*g", digits, v);
-        double back = 0;
-        if (sscanf(buf, "%lf", &back) == 1 && back == v)
-            return;
-    }
-}
-
-static int load_object(prx_job *j, const char *path, const cJSON *object, const char *prefix, int keep)
-{
-    const cJSON *e;
-    cJSON_ArrayForEach(e, object) {
-        char key[256], number[64];
-        if (snprintf(key, sizeof key, "%s%s%s", prefix, *prefix ? "." : "", e->string) >= (int)sizeof key)
-            return prxi_fail(&j->ctx, PRX_EINVAL, "%s: key too long", path);
-        const char *value = number;
-        if (cJSON_IsObject(e)) {
-            if (*prefix)
-                return prxi_fail(&j->ctx, PRX_EINVAL, "%s: %s: nested too deep", path, key);
-            const int err = load_object(j, path, e, key, keep);
-            if (err < 0)
-                return err;
-            continue;
-        }
-        if (cJSON_IsString(e))
-            value = e->valuestring;
-        else if (cJSON_IsBool(e))
-            value = cJSON_IsTrue(e) ? "true" : "false";
-        else if (cJSON_IsNumber(e))
-            number_text(e->valuedouble, number, sizeof number);
-        else
-            return prxi_fail(&j->ctx, PRX_EINVAL, "%s: %s: a string, number, boolean or object expected", path, key);
-        if (!*prefix && (strcmp(key, "help") == 0 || strcmp(key, "description") == 0))
-            continue;
-        if (keep && find_explicit(j, key))
-            continue;
-        const int err = prx_job_set(j, key, value);
-        if (err < 0) {
-            char text[sizeof j->ctx.error.text];
-            snprintf(text, sizeof text, "%s", j->ctx.error.text);
-            prxi_clear(&j->ctx);
-            return prxi_fail(&j->ctx, err, "%s: %s", path, text);
-        }
-    }
-    return PRX_OK;
-}
-
-PRX_API int prx_job_load_config(prx_job *j, const char *path, int keep)
-{
-    prxi_json tree;
-    prxi_clear(&j->ctx);
-    int err = prxi_json_open(&j->ctx, &tree, path, 1 << 20);
-    if (err < 0)
-        return err;
-    err = load_object(j, path, tree.root, "", keep);
-    prxi_json_close(&j->ctx, &tree);
-    return err;
 }
 
 PRX_API int prx_job_set_latents(prx_job *j, const float *data, size_t n)

@@ -109,8 +109,9 @@ int prxi_av_input_open(prxi_ctx *c, prxi_av_input **out, const char *path, prxi_
     AVStream *st = in->ic->streams[in->stream];
     const AVRational fps = av_guess_frame_rate(in->ic, st, NULL);
     in->stated = st->nb_frames > 0 ? st->nb_frames : 0;
+    const AVDictionaryEntry *comment = av_dict_get(in->ic->metadata, "comment", NULL, 0);
     *spec = (prxi_video_spec){ .width = in->width, .height = in->height, .fps_num = fps.num, .fps_den = fps.den,
-                               .frames = in->stated, .crf = -1 };
+                               .frames = in->stated, .comment = comment ? comment->value : NULL, .crf = -1 };
     *out = in;
     return PRX_OK;
 }

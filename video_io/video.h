@@ -49,7 +49,7 @@ int  prxi_reader_open(prxi_ctx *c, prxi_reader **out, const char *path);
 /* Frames in memory, u8 [n, height, width, 3], borrowed until close: how a dump's tensor `frames` is read. fps is 0/0. */
 int  prxi_reader_open_frames(prxi_ctx *c, prxi_reader **out, const uint8_t *frames, int64_t n, int64_t height,
                              int64_t width);
-/* frames is 0 when the container does not say. */
+/* frames is 0 when the container does not say; comment is borrowed until close. */
 const prxi_video_spec *prxi_reader_spec(const prxi_reader *r);
 /* 1: rgb (8-bit [height, width, 3]) filled; 0: end; negative: error. */
 int  prxi_reader_next(prxi_ctx *c, prxi_reader *r, uint8_t *rgb);

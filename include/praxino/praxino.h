@@ -153,6 +153,9 @@ PRX_API int prx_job_get(const prx_job *j, const char *key, char *buf, size_t n);
 /* A preset file: {"key": value, ...}, nested objects join their names with dots. Keys already set by prx_job_set stay when
  * keep is non-zero. */
 PRX_API int prx_job_load_config(prx_job *j, const char *path, int keep);
+/* The settings in the comment tag of a video that praxino wrote, prompt and seed among them: the same model on the same kind of machine
+ * gives the same frames. Another model, device, dtype or isa is logged as a warning. PRX_EINVAL when it carries none. */
+PRX_API int prx_job_load_video(prx_job *j, const char *path, int keep);
 /* Initial noise, f32 [channels, T, h, w]; copied. Replaces the seed's. n is the number of floats. */
 PRX_API int prx_job_set_latents(prx_job *j, const float *data, size_t n);
 

@@ -48,6 +48,23 @@ check "steps are counted" grep -q '"phase": "denoise", "step": 2, "steps": 2' er
 check "the end names the file" grep -q '"done".*s.mp4' err
 expect 0 "a dump" render -o s.mp4 --dump d.safetensors
 check "latents of every step" grep -qa '"latents.002"' d.safetensors
+# A video says how it was made, and can be made again.
+remake() { "$PRAXINO" render --from "$@" -m "$model" --progress none; }
+for ext in mp4 mov mkv webm; do
+    expect 0 "a clip to repeat" "$PRAXINO" render 'a "red" ball, "seed":3' -m "$model" -s 3 -f 5 -W 32 -H 32 -g 3.25 --progress none \
+        --seed 9007199254740993 --set vae.tiling=true --cache dbcache --set cache.Fn_compute_blocks=1 -o "how.$ext" --dump how.safetensors
+    expect 0 "--from how.$ext" remake "how.$ext" -o again.mkv --dump again.safetensors
+    check "the same latents and frames" cmp how.safetensors again.safetensors
+done
+expect 0 "flags win" remake how.mp4 --seed 2 -o again.mkv --dump again.safetensors
+check "another clip" sh -c '! cmp -s how.safetensors again.safetensors'
+expect 0 "another dtype" remake how.mp4 --dtype f32 --isa ref -s 1 -o again.mkv
+check "is said" grep -q 'made with isa' err
+expect 2 "a video without settings" remake clip.y4m -o never.mp4
+expect 2 "no video" remake how.safetensors -o never.mp4
+expect 2 "no file" remake absent.mp4 -o never.mp4
+absent never.mp4
+
 expect 0 "a plan" render -o never.mp4 --plan
 absent never.mp4
 
