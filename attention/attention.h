@@ -41,6 +41,11 @@ typedef struct prxi_device_blocks {
     int64_t *row_ptr, *row_end;       /* [heads][nq] */
     void *tiles;                      /* [heads][n_tiles / heads], those with the most work first; the last may be empty */
     int n_tiles;
+    /* where prxi_cluster_ops.item_rows says so: */
+    int n_items;
+    void *items;                      /* larger tiles of all heads in the order of a queue; the last may be empty */
+    int32_t *queue;                   /* [1] scratch */
+    void *copies;                     /* room for q, k and v of all heads */
 } prxi_device_blocks;
 
 typedef void (*prxi_attn_dense_fn)(prxi_stream *s, const prxi_attn_args *a);
@@ -107,6 +112,8 @@ typedef struct prxi_select_args {
 typedef struct prxi_cluster_ops {
     int chunk, most, tile_rows;       /* tokens of a chunk; clusters at most; queries of a tile at most */
     size_t tile_size;
+    /* Queries of an item at most; 0: this device has no queue for such heads. */
+    int (*item_rows)(const struct prxi_device *d, prxi_dtype t, int head_dim);
     void (*cluster)(prxi_stream *s, const prxi_cluster_args *a);
     void (*select)(prxi_stream *s, const prxi_select_args *a);
 } prxi_cluster_ops;
@@ -123,6 +130,9 @@ void prxi_attn_merge(prxi_stream *s, prxi_dtype type, int heads, int head_dim, i
 typedef struct prxi_attn_probe {
     double recall, error;
 } prxi_attn_probe;
+
+/* The tables of a list that is on a device, for the host; *memory is theirs. Waits; errors go to the stream. */
+void prxi_attn_fetch_list(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *list, prxi_block_list *out, void **memory);
 
 /* Measures list on `samples` queries, evenly strided. */
 void prxi_attn_probe_list(prxi_stream *s, const prxi_attn_ops *ops, prxi_dtype type, const prxi_attn_args *a,

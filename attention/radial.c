@@ -96,8 +96,8 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
     radial *r = priv;
     const prxi_radial rule = rule_of(r, env);
     prxi_block_mask mask;
-    int err = r->probe ? prxi_attn_needs_host(c, env, "radial with probe") : PRX_OK;
-    if (err != PRX_OK || (err = resolve_warmup(r, c, env, rule.hunyuan)) != PRX_OK || (err = prxi_radial_mask(c, &rule, &mask)) != PRX_OK)
+    int err;
+    if ((err = resolve_warmup(r, c, env, rule.hunyuan)) != PRX_OK || (err = prxi_radial_mask(c, &rule, &mask)) != PRX_OK)
         return err;
     prxi_free(c->mem, r->storage);
     r->storage = NULL;

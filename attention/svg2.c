@@ -205,9 +205,9 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
     p->tokens = env->tokens;
     p->total = env->tokens + env->text_tokens;
     int err = PRX_OK;
-    if (p->probe || p->seeding != 0 || p->empty != 0 || env->text_tokens > 0)
-        err = prxi_attn_needs_host(c, env, p->probe ? "svg2: probe" : p->seeding ? "svg2: seeding other than strided"
-                                                  : p->empty ? "svg2: empty_clusters=reseed" : "svg2: text tokens");
+    if (p->seeding != 0 || p->empty != 0 || env->text_tokens > 0)
+        err = prxi_attn_needs_host(c, env, p->seeding ? "svg2: seeding other than strided"
+                                           : p->empty ? "svg2: empty_clusters=reseed" : "svg2: text tokens");
     if (err != PRX_OK || (err = check(p, c, env)) != PRX_OK)
         return err;
     p->dense_steps = (int)floor(p->first_times_fp * env->steps);
@@ -405,6 +405,8 @@ static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const p
         prxi_svg2_device_call(p->on_device, s, call, (int)at, fresh, dense ? NULL : list);
         if (!dense)
             *density = NAN;                 /* known when the forward is over */
+        if (p->probe && *list)
+            prxi_attn_probe_list(s, p->env.ops, p->env.dtype, &call->args, *list, PRXI_PROBE_SAMPLES, &p->probed);
         return;
     }
     cluster_both(p, s, call, state, fresh);

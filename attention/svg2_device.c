@@ -54,6 +54,11 @@ static size_t lay_out(prxi_svg2_device *d, unsigned char *base)
     b->row_ptr = take(&at, base, cq, sizeof(int64_t));
     b->row_end = take(&at, base, cq, sizeof(int64_t));
     b->tiles = take(&at, base, (size_t)b->n_tiles, d->ops->tile_size);
+    if (b->n_items) {
+        b->items = take(&at, base, (size_t)b->n_items, d->ops->tile_size);
+        b->queue = take(&at, base, 1, sizeof(int32_t));
+        b->copies = take(&at, base, prxi_mul(3 * n, (size_t)d->env.head_dim), el);
+    }
     return at;
 }
 
@@ -73,7 +78,9 @@ int prxi_svg2_device_open(prxi_ctx *c, prxi_svg2_device **out, const prxi_attn_e
     d->chunks = (int)((env->tokens + ops->chunk - 1) / ops->chunk);
     d->most = set->cq > set->ck ? set->cq : set->ck;
     d->state_bytes = (size_t)env->heads * (size_t)(set->cq + set->ck) * (size_t)env->head_dim * prxi_dtype_size(env->dtype);
+    const int rows = ops->item_rows(env->device, env->dtype, env->head_dim);
     d->blocks.n_tiles = env->heads * ((int)(env->tokens / ops->tile_rows) + set->cq);     /* each cluster has one short tile at most */
+    d->blocks.n_items = rows ? env->heads * ((int)(env->tokens / rows) + set->cq) : 0;
     *bytes = lay_out(d, NULL);
     d->host = prxi_alloc(c->mem, PRXI_MEM_CACHE, calls(d) * (size_t)env->heads * sizeof *d->host);
     d->called = prxi_calloc(c->mem, PRXI_MEM_CACHE, calls(d), 1);

@@ -83,13 +83,6 @@ typedef struct prxi_cache_policy {
     void (*close)(void *priv, prxi_ctx *c);
 } prxi_cache_policy;
 
-/* For plan: PRX_ENOTSUP when what was asked for reads tensors on the host and they are on a device. */
-static inline int prxi_cache_needs_host(prxi_ctx *c, const prxi_cache_env *env, const char *what)
-{
-    return env->device ? prxi_fail(c, PRX_ENOTSUP, "device cuda: cache %s: not on this device in this version; --device cpu does it", what)
-                       : PRX_OK;
-}
-
 const prxi_cache_policy *prxi_cache_policy_at(int i);
 const prxi_cache_policy *prxi_cache_policy_find(const char *name);
 

@@ -3,6 +3,7 @@
  * run: the decisions are made in plan. */
 #include "calibration.h"
 #include "elem.h"
+#include "engine/core/device.h"
 #include "registry.h"
 #include "stack.h"
 
@@ -26,6 +27,7 @@ typedef struct magcache {
     verdict *verdicts;                       /* [branches][steps] */
     double ratios[PRXI_BRANCHES][MAX_STEPS]; /* of the job's steps; measured when calibrating */
     double *norm[PRXI_BRANCHES], *scratch;   /* calibration: [tokens] of the last step, of this one */
+    void *room;                              /* calibration: a copy of the residual when it lies on a device */
     int expert;
     char note[96];
 } magcache;
@@ -113,6 +115,11 @@ static int judge(magcache *m, int *computed)
     return PRX_OK;
 }
 
+static size_t states_bytes(const magcache *m)
+{
+    return prxi_mul((size_t)(m->env.tokens * m->env.dim), prxi_dtype_size(m->env.dtype));
+}
+
 static int open_buffers(magcache *m, prxi_ctx *c, size_t *bytes)
 {
     const size_t norms = (size_t)m->env.tokens * sizeof *m->scratch;
@@ -124,6 +131,7 @@ static int open_buffers(magcache *m, prxi_ctx *c, size_t *bytes)
         for (int i = 0; i < m->env.branches; i++)
             bad |= !(m->norm[i] = prxi_calloc(c->mem, PRXI_MEM_CACHE, 1, norms));
         bad |= !(m->scratch = prxi_calloc(c->mem, PRXI_MEM_CACHE, 1, norms));
+        bad |= m->env.device && !(m->room = prxi_alloc(c->mem, PRXI_MEM_CACHE, states_bytes(m)));
     }
     return bad ? prxi_fail_nomem(c, "cache buffers", *bytes) : prxi_stack_open(c, &m->stack, &m->env);
 }
@@ -137,8 +145,7 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
         return prxi_fail(c, PRX_EINVAL, "steps: %d; at most %d with this cache", env->steps, MAX_STEPS);
     if (*m->calibrate && *m->ratios_path)
         return prxi_fail(c, PRX_EINVAL, "cache.calibrate and cache.mag_ratios exclude each other");
-    int err = *m->calibrate ? prxi_cache_needs_host(c, env, "magcache: calibrate")
-                            : prxi_calibration_read(c, env, "magcache", m->ratios_path, take_numbers, m);
+    int err = *m->calibrate ? PRX_OK : prxi_calibration_read(c, env, "magcache", m->ratios_path, take_numbers, m);
     if (err < 0 || (err = open_buffers(m, c, &out->bytes)) < 0)
         return err;
     out->computed_steps = env->steps;
@@ -155,6 +162,7 @@ static void close(void *priv, prxi_ctx *c)
     for (int i = 0; i < PRXI_BRANCHES; i++)
         prxi_free(c->mem, m->norm[i]);
     prxi_free(c->mem, m->scratch);
+    prxi_free(c->mem, m->room);
     prxi_free(c->mem, m->verdicts);
     prxi_stack_close(c, &m->stack);
 }
@@ -186,7 +194,9 @@ static void measure(magcache *m, prxi_stream *s, const prxi_cache_call *call)
 {
     double *last = m->norm[call->branch], sum = 0;
     int64_t count = 0;
-    norms z = { m, m->stack.residual[call->branch] };
+    norms z = { m, prxi_stream_here(s, m->stack.residual[call->branch], states_bytes(m), m->room) };
+    if (prxi_stream_error(s))
+        return;
     prxi_parallel_for(s, m->env.tokens, row_norm, &z);
     for (int64_t i = 0; i < m->env.tokens; i++) {
         if (last[i] > 0)

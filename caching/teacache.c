@@ -118,8 +118,9 @@ static int open_buffers(teacache *t, prxi_ctx *c, size_t *bytes)
     if (*t->calibrate && err == PRX_OK) {
         *bytes += (size_t)t->env.branches * out + (size_t)t->env.tokens * 2 * sizeof(double);
         for (int i = 0; i < t->env.branches; i++)
-            bad |= !(t->b[i].out = prxi_alloc(c->mem, PRXI_MEM_CACHE, out));
-        bad |= !(t->scratch = prxi_calloc(c->mem, PRXI_MEM_CACHE, (size_t)t->env.tokens, 2 * sizeof *t->scratch));
+            bad |= !(t->b[i].out = prxi_device_alloc(c, t->env.device, PRXI_MEM_CACHE, out));
+        bad |= !(t->scratch = prxi_device_alloc(c, t->env.device, PRXI_MEM_CACHE,
+                                                PRXI_DRIFT_SCRATCH((size_t)t->env.tokens) * sizeof *t->scratch));
         bad |= !(t->x[0] = prxi_calloc(c->mem, PRXI_MEM_CACHE, (size_t)points, 3 * sizeof *t->x[0]));
         if (t->x[0])
             t->x[1] = t->x[0] + points, t->y = t->x[1] + points;
@@ -134,7 +135,7 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
     t->expert = -1;
     if (*t->calibrate && *t->coefficients)
         return prxi_fail(c, PRX_EINVAL, "cache.calibrate and cache.coefficients exclude each other");
-    const int err = *t->calibrate ? prxi_cache_needs_host(c, env, "teacache: calibrate") : find_curve(t, c);
+    const int err = *t->calibrate ? PRX_OK : find_curve(t, c);
     if (err < 0)
         return err;
     out->computed_steps = *t->calibrate ? env->steps : -1;
@@ -148,11 +149,11 @@ static void close(void *priv, prxi_ctx *c)
     for (int i = 0; i < PRXI_BRANCHES; i++) {
         for (int k = 0; k < KINDS; k++)
             prxi_free(c->mem, t->b[i].prev[k]);
-        prxi_free(c->mem, t->b[i].out);
+        prxi_device_free(c, t->env.device, t->b[i].out);
     }
     for (int k = 0; k < KINDS; k++)
         prxi_free(c->mem, t->now[k]);
-    prxi_free(c->mem, t->scratch);
+    prxi_device_free(c, t->env.device, t->scratch);
     prxi_free(c->mem, t->x[0]);
     prxi_stack_close(c, &t->stack);
 }
@@ -189,10 +190,7 @@ static int forced(const teacache *t, const branch_state *b, const prxi_step *ste
 /* An embedding where it can be read. */
 static const float *here(teacache *t, prxi_stream *s, const float *p, int kind)
 {
-    if (!s->device)
-        return p;
-    prxi_stream_get(s, t->now[kind], p, (size_t)width(t, kind) * sizeof(float));
-    return t->now[kind];
+    return prxi_stream_here(s, p, (size_t)width(t, kind) * sizeof(float), t->now[kind]);
 }
 
 static void decide(teacache *t, prxi_stream *s, branch_state *b, const prxi_cache_call *call)

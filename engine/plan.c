@@ -197,7 +197,7 @@ static int plan_cache(prx_job *j)
     if (err < 0 || (err = j->cache->plan(j->cache_priv, &j->ctx, &env, &j->cache_plan)) < 0 || (err = plan_kinds(j)) < 0 ||
         !j->text[PRXI_TEXT_TRACE])
         return err;
-    if ((err = prxi_engine_cpu_only(j->engine, &j->ctx, "trace")) == PRX_OK && (err = prxi_trace_open(j)) == PRX_OK)
+    if ((err = prxi_trace_open(j)) == PRX_OK)
         j->cache_plan.bytes += prxi_trace_bytes(j->trace);
     return err;
 }

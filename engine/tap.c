@@ -23,9 +23,6 @@ int prxi_tap_check(prx_job *j)
     if (!dump || !*dump)
         return prxi_fail(&j->ctx, PRX_EINVAL, "dump_layer: %lld: only with dump FILE, where q, k and v go",
                          (long long)j->set.dump_layer);
-    const int err = prxi_engine_cpu_only(j->engine, &j->ctx, "dump_layer");
-    if (err < 0)
-        return err;
     if (j->set.dump_layer >= j->model->dit_cfg[0].layers)
         return prxi_fail(&j->ctx, PRX_EINVAL, "dump_layer: %lld: 0 to %d expected", (long long)j->set.dump_layer,
                          j->model->dit_cfg[0].layers - 1);
@@ -48,18 +45,22 @@ int prxi_tap_tensors(const prx_job *j, prxi_tensor_out *list, int n)
 
 static void copy_rows(prx_job *j, prxi_stream *s, const prxi_attn_args *a)
 {
-    const void *const from[] = { a->q, a->k, a->v };
+    const void *const all[] = { a->q, a->k, a->v };
     const int64_t ld[] = { a->ldq, a->ldk, a->ldv };
     const size_t es = prxi_dtype_size(j->engine->dtype), row = (size_t)a->heads * (size_t)a->head_dim * es;
-    for (int i = 0; i < 3; i++)
-        for (int64_t t = 0; t < a->q_len; t++) {
-            const int err = prxi_dump_write(&j->ctx, j->dump, names[i], (size_t)t * row,
-                                            (const unsigned char *)from[i] + (size_t)t * (size_t)ld[i] * es, row);
-            if (err < 0) {
-                prxi_stream_fail(s, err, "dump", j->ctx.error.text);
-                return;
-            }
-        }
+    int err = PRX_OK;
+    for (int i = 0; i < 3 && err == PRX_OK; i++) {
+        const size_t bytes = (size_t)((a->q_len - 1) * ld[i]) * es + row;
+        void *room = s->device ? prxi_alloc(j->ctx.mem, PRXI_MEM_SCRATCH, bytes) : NULL;
+        if (s->device && !room)
+            err = prxi_fail_nomem(&j->ctx, "dump", bytes);
+        const unsigned char *from = err == PRX_OK ? prxi_stream_here(s, all[i], bytes, room) : NULL;
+        for (int64_t t = 0; t < a->q_len && err == PRX_OK && !prxi_stream_error(s); t++)
+            err = prxi_dump_write(&j->ctx, j->dump, names[i], (size_t)t * row, from + (size_t)t * (size_t)ld[i] * es, row);
+        prxi_free(j->ctx.mem, room);
+    }
+    if (err < 0)
+        prxi_stream_fail(s, err, "dump", j->ctx.error.text);
     j->tapped = 1;
 }
 
@@ -69,6 +70,14 @@ static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const p
     if (call->branch == 0 && call->step == step_of(j) && call->layer == j->set.dump_layer)
         copy_rows(j, s, &call->args);
     prxi_plan_attention(j, call->step)->select(j->attn_priv, s, call, list, density);
+}
+
+static void settle(void *priv, prxi_stream *s, double *density)
+{
+    const prx_job *j = priv;
+    const prxi_attn_policy *attn = prxi_plan_attention(j, j->step);
+    if (attn->settle)
+        attn->settle(j->attn_priv, s, density);
 }
 
 static void last_probe(const void *priv, prxi_attn_probe *out)
@@ -88,4 +97,5 @@ int prxi_tap_finish(prx_job *j)
                      (long long)j->set.dump_layer, step_of(j));
 }
 
-const prxi_attn_policy prxi_attn_tap = { .name = "tap", .help = "copies q, k, v", .select = pick, .probe = last_probe };
+const prxi_attn_policy prxi_attn_tap = { .name = "tap", .help = "copies q, k, v", .select = pick, .settle = settle,
+                                        .probe = last_probe };

@@ -14,6 +14,8 @@ struct prxi_trace {
     prxi_dtype elem;
     int branches, steps, fn, state;          /* state: the gate compares states, not residuals */
     int64_t values, stride, of;
+    void *room;                              /* a copy of the states when they are on a device */
+    size_t room_bytes;                       /* of the states */
     float *base;                             /* [branches][values]: before block 0 */
     float *probes;                           /* [branches][steps][values] */
     double *diffs;                           /* [branches][steps]; NaN: not measured */
@@ -87,7 +89,9 @@ int prxi_trace_open(prx_job *j)
     t->probes = prxi_calloc(j->ctx.mem, PRXI_MEM_CACHE, prxi_mul(rows, (size_t)t->values), sizeof *t->probes);
     t->diffs = prxi_calloc(j->ctx.mem, PRXI_MEM_CACHE, rows, sizeof *t->diffs);
     t->against = prxi_calloc(j->ctx.mem, PRXI_MEM_CACHE, rows, sizeof *t->against);
-    if (!t->base || !t->probes || !t->diffs || !t->against)
+    t->room_bytes = prxi_mul((size_t)t->of, prxi_dtype_size(t->elem));
+    t->room = j->stream.device ? prxi_alloc(j->ctx.mem, PRXI_MEM_CACHE, t->room_bytes) : NULL;
+    if (!t->base || !t->probes || !t->diffs || !t->against || (j->stream.device && !t->room))
         return prxi_fail_nomem(&j->ctx, "record_trace", prxi_trace_bytes(t));
     for (size_t i = 0; i < rows; i++)
         t->diffs[i] = NAN;
@@ -107,6 +111,7 @@ void prxi_trace_close(prx_job *j)
     j->trace = NULL;
     if (!t)
         return;
+    prxi_free(j->ctx.mem, t->room);
     prxi_free(j->ctx.mem, t->base);
     prxi_free(j->ctx.mem, t->probes);
     prxi_free(j->ctx.mem, t->diffs);
@@ -122,12 +127,14 @@ static int at_block(void *priv, prxi_stream *s, const prxi_cache_call *call, int
     const int b = call->branch, step = call->step->index;
     const size_t row = (size_t)b * (size_t)t->steps + (size_t)step;
     float *base = t->base + b * t->values, *probe = t->probes + row * (size_t)t->values;
-    for (int64_t i = 0; block == 0 && i < t->values; i++)
-        base[i] = t->state ? 0 : prxi_load(x, t->elem, (size_t)(i * t->stride));
-    for (int64_t i = 0; block == t->fn && i < t->values; i++)
-        probe[i] = prxi_load(x, t->elem, (size_t)(i * t->stride)) - base[i];
+    const int first = block == 0, fn = block == t->fn;
+    const void *here = first || fn ? prxi_stream_here(s, x, t->room_bytes, t->room) : NULL;
+    for (int64_t i = 0; first && i < t->values; i++)
+        base[i] = t->state ? 0 : prxi_load(here, t->elem, (size_t)(i * t->stride));
+    for (int64_t i = 0; fn && i < t->values; i++)
+        probe[i] = prxi_load(here, t->elem, (size_t)(i * t->stride)) - base[i];
     const int next = t->inner->at_block ? t->inner->at_block(t->inner_priv, s, call, block, x) : block;
-    if (block == t->fn) {
+    if (fn) {
         t->diffs[row] = call->report->diff;
         t->against[row] = t->last[b];
         if (!call->report->cached)

@@ -82,3 +82,11 @@ void prxi_stream_copy(prxi_stream *s, void *to, const void *from, size_t bytes)
     else
         memcpy(to, from, bytes);
 }
+
+const void *prxi_stream_here(prxi_stream *s, const void *p, size_t bytes, void *room)
+{
+    if (!s->device)
+        return p;
+    prxi_stream_get(s, room, p, bytes);
+    return room;
+}

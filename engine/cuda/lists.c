@@ -140,6 +140,10 @@ int prxi_cuda_put_list(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args,
         a->q_perm = d->q_perm;
         a->k_perm = d->k_perm;
         a->tiles = d->tiles;
+        a->n_items = d->n_items;
+        a->items = d->items;
+        a->queue = d->queue;
+        a->copies = d->copies;
         return PRX_OK;
     }
     const int32_t q_start[2] = { 0, (int32_t)args->q_len }, k_start[2] = { 0, (int32_t)args->kv_len }, cols[1] = { 0 };

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define PRXI_CUDA_ABI 3
+#define PRXI_CUDA_ABI 4
 #define PRXI_CUDA_ENTRY "prxi_cuda_module_table"    /* const prxi_cuda_module *prxi_cuda_module_table(void) */
 
 /* ---- norms (contracts: engine/ops/norm.h) ---- */
@@ -173,8 +173,8 @@ typedef struct prxi_cu_attn {
     const int64_t *row_ptr;
     const prxi_cu_tile *tiles;
     const int64_t *row_end;                /* not NULL: rows [nq] a head that need not follow each other */
-    /* attention90: tiles of PRXI_CU_QUEUE_ROWS queries of a head (never -1), longest first inside a group of heads; a counter;
-     * room for attention90_copies bytes */
+    /* attention90: tiles of PRXI_CU_QUEUE_ROWS queries of a head (never -1), longest first inside a group of heads, up to the first
+     * without rows; a counter; room for attention90_copies bytes */
     int n_items;
     const prxi_cu_tile *items;
     int32_t *queue;
@@ -215,6 +215,8 @@ typedef struct prxi_cu_select {
     int64_t *row_ptr, *row_end;
     prxi_cu_tile *tiles;
     double *kept;
+    int n_items, group;                    /* n_items > 0: also the queue of attention90, heads in groups of so many */
+    prxi_cu_tile *items;                   /* those after the last have no rows */
 } prxi_cu_select;
 
 /* ---- caches (caching/drift.h, caching/forecast.h); arithmetic in f64 as there ---- */

@@ -170,8 +170,9 @@ static int by_own(prxi_cuda *u, prxi_stream *s, const prxi_cu_attn *a, prxi_dtyp
     prxi_cu_attn x = *a;
     if (!u->hopper || !u->module->attention90_takes(t, a))
         return u->module->attention(u->dev, t, a);
-    const int err = prxi_cuda_room(s->ctx, u, u->module->attention90_copies(a));
-    x.copies = u->room;
+    const int err = x.copies ? PRX_OK : prxi_cuda_room(s->ctx, u, u->module->attention90_copies(a));
+    if (!x.copies)
+        x.copies = u->room;
     if (err < 0)
         prxi_stream_fail(s, err, "attention", "no memory for the order of a block list");
     return err < 0 ? PRX_OK : u->module->attention90(u->dev, t, &x);
@@ -281,14 +282,22 @@ static void select_clusters(prxi_stream *s, const prxi_select_args *a)
 {
     prxi_device_blocks *b = a->blocks;
     const prxi_cu_select x = { a->heads, a->head_dim, a->cq, a->ck, a->least, a->tiles_each, a->n, a->scale, a->top_p, a->q_centroids,
-                               a->k_centroids, b->q_start, b->k_start, b->cols, a->keys, b->row_ptr, b->row_end, b->tiles, a->kept };
+                               a->k_centroids, b->q_start, b->k_start, b->cols, a->keys, b->row_ptr, b->row_end, b->tiles, a->kept,
+                               b->n_items, prxi_cuda_head_group(a->heads, a->head_dim, a->n), b->items };
     prxi_cuda *u = ready(s);
     if (u)
         done(s, u->module->select(u->dev, a->dtype, &x));
 }
 
-const prxi_cluster_ops prxi_cuda_cluster_ops = { PRXI_CU_CHUNK, PRXI_CU_CLUSTERS, PRXI_CU_TILE_ROWS, sizeof(prxi_cu_tile), cluster,
-                                                 select_clusters };
+/* The kernel for Hopper takes its work from a queue. */
+static int item_rows(const prxi_device *d, prxi_dtype t, int head_dim)
+{
+    const prxi_cuda *u = (const prxi_cuda *)d;
+    return u->hopper && t == PRXI_BF16 && (head_dim == 64 || head_dim == 128) ? PRXI_CU_QUEUE_ROWS : 0;
+}
+
+const prxi_cluster_ops prxi_cuda_cluster_ops = { PRXI_CU_CHUNK, PRXI_CU_CLUSTERS, PRXI_CU_TILE_ROWS, sizeof(prxi_cu_tile), item_rows,
+                                                 cluster, select_clusters };
 
 /* ---- latents ---- */
 

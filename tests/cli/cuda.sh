@@ -66,10 +66,34 @@ says "seeding" "what svg2 does on the CPU only"
 expect 3 "a budget that will not do" render --device cuda -o "$tmp/b.y4m" --vram-budget 0.0001
 says "two blocks at a time" "a budget that will not do"
 expect 2 "a budget without a device" render --device cpu -o "$tmp/b.y4m" --vram-budget 1
-expect 4 "calibration" render --device cuda -o "$tmp/b.y4m" --cache magcache --set cache.calibrate="$tmp/m.json"
-says "calibrate" "calibration"
-expect 4 "a trace" render --device cuda -o "$tmp/b.y4m" --cache dbcache --record-trace "$tmp/t.json"
-expect 4 "a dump of a layer" render --device cuda -o "$tmp/b.y4m" --dump "$tmp/d.safetensors" --set dump_layer=0
+# What is read back: probes of lists, traces, dumps. The same numbers as the CPU's, up to the last bits of f32.
+alike() {
+    check "$1: as many numbers" [ "$(wc -l <"$2")" = "$(wc -l <"$3")" ]
+    paste "$2" "$3" >"$tmp/pairs"
+    check "$1: the same numbers" \
+        awk '{ d = ($1 - $2) / (1 + ($1 < 0 ? -$1 : $1)); if (d < 0) d = -d; if (!(d <= 0.0001)) bad++ } END { exit bad > 0 || NR == 0 }' "$tmp/pairs"
+}
+seen="--dtype f32 --attention svg2 --set attention.first_times_fp=0 --set attention.first_layers_fp=0
+    --set attention.num_k_centroids=8 --set attention.probe=true --set dump_layer=1 --set dump_step=1"
+for d in cpu cuda; do
+    # shellcheck disable=SC2086
+    expect 0 "probe, dump and trace: $d" render $seen --device $d -o "$tmp/seen.y4m" --stats "$tmp/seen-$d.json" --dump "$tmp/$d.st" \
+        --record-trace "$tmp/trace-$d.json"
+    grep -o '"attention_[re][a-z]*_layers":[^]]*' "$tmp/seen-$d.json" | tr -s '[:space:],[' '\n' | grep '^[0-9]' >"$tmp/probe-$d"
+    tr -s '[]:, ' '\n' <"$tmp/trace-$d.json" | grep '^-\{0,1\}[0-9]' >"$tmp/trace-$d"
+    tail -c 2304 "$tmp/$d.st" | od -An -v -tf4 -w4 >"$tmp/dump-$d"       # q, k and v
+done
+for cache in magcache teacache; do
+    for d in cpu cuda; do
+        expect 0 "calibration of $cache: $d" render --dtype f32 --steps 7 --device $d -o "$tmp/seen.y4m" --cache $cache \
+            --set cache.calibrate="$tmp/$cache-$d.json"
+        tr -s '[]:,[:space:]' '\n' <"$tmp/$cache-$d.json" | grep '^-\{0,1\}[0-9]' >"$tmp/$cache-$d"
+    done
+    alike "calibration of $cache" "$tmp/$cache-cpu" "$tmp/$cache-cuda"
+done
+alike "probe" "$tmp/probe-cpu" "$tmp/probe-cuda"
+alike "trace" "$tmp/trace-cpu" "$tmp/trace-cuda"
+alike "dump" "$tmp/dump-cpu" "$tmp/dump-cuda"
 expect 4 "a bench of the CPU" "$PRAXINO" bench conv --device cuda
 says "attention and step" "a bench of the CPU"
 # Benchmarks run on the emulated device; their times mean nothing, what kernels compute does.
@@ -84,5 +108,5 @@ expect 0 "bench gemm" "$PRAXINO" bench gemm --device cuda $small --set head_dim=
 expect 0 "bench norm" "$PRAXINO" bench norm --device cuda $small --set head_dim=32
 expect 0 "bench step" "$PRAXINO" bench step --device cuda --set repeats=1 --set width=32 --set height=32 --set frames=1 --set heads=1 \
     --set layers=1 --set ffn=32 --set text=2
-absent "$tmp/b.y4m" "$tmp/d.safetensors"
+absent "$tmp/b.y4m"
 finish

@@ -1,5 +1,5 @@
 /* One round of clustering attention on the device, checked step by step against plain sums on the host: start centroids, labels,
- * the order of tokens, means, what a query cluster keeps, tiles. Included after under_test.h. */
+ * the order of tokens, means, what a query cluster keeps, tiles, the queue. Included after under_test.h. */
 #ifndef PRXI_TESTS_CUDA_CLUSTERS_H
 #define PRXI_TESTS_CUDA_CLUSTERS_H
 
@@ -10,14 +10,14 @@
 
 typedef struct clusters {
     prxi_dtype t;
-    int heads, d, cq, ck, n;
+    int heads, d, cq, ck, n, whole;         /* whole: points are whole numbers, so that distances are exact, and many of them equal */
     void *x, *c[2], *means;                 /* points; centroids of queries (cq) and keys (ck), of the same points */
     int32_t *labels, *perm[2], *start[2], *counts, *stopped, *keys, *cols;
     float *halves;
     double *moved, *kept;
     int64_t *row_ptr, *row_end;
-    prxi_cu_tile *tiles;
-    int tiles_each;
+    prxi_cu_tile *tiles, *items;
+    int tiles_each, n_items;
 } clusters;
 
 static inline double clusters_value(const clusters *s, const void *p, int64_t i)
@@ -30,8 +30,8 @@ static inline double clusters_point(const clusters *s, int h, int64_t i, int e)
     return clusters_value(s, s->x, (i * s->heads + h) * s->d + e);
 }
 
-/* Labels name a nearest one of `centroids`, up to what f32 sums lose; perm and start are the stable order. */
-static inline int clusters_labels_right(const clusters *s, const void *centroids, int k, int side)
+/* Labels name a nearest one of `centroids`, up to what f32 sums lose, or the first of the nearest; perm and start are the stable order. */
+static inline int clusters_labels_right(const clusters *s, const void *centroids, int k, int side, int exact)
 {
     int32_t *perm = malloc((size_t)s->n * sizeof *perm), *start = malloc((size_t)(k + 1) * sizeof *start);
     int good = 1;
@@ -39,14 +39,16 @@ static inline int clusters_labels_right(const clusters *s, const void *centroids
         const int32_t *labels = s->labels + (int64_t)h * s->n;
         for (int64_t i = 0; i < s->n; i++) {
             double best = INFINITY, mine = INFINITY;
+            int first = 0;
             for (int j = 0; j < k; j++) {
                 double far = 0;
                 for (int e = 0; e < s->d; e++)
                     far += pow(clusters_point(s, h, i, e) - clusters_value(s, centroids, ((int64_t)h * k + j) * s->d + e), 2);
+                first = far < best ? j : first;
                 best = fmin(best, far);
                 mine = j == labels[i] ? far : mine;
             }
-            good &= mine <= best + 1e-4 * s->d;
+            good &= exact ? labels[i] == first : mine <= best + 1e-4 * s->d;
         }
         prxi_svg2_sort(labels, s->n, k, perm, start);
         good &= memcmp(perm, s->perm[side] + (int64_t)h * s->n, (size_t)s->n * sizeof *perm) == 0;
@@ -89,11 +91,12 @@ static inline int clusters_side(clusters *s, const prxi_cuda_module *m, void *de
         const int64_t from = (2 * (i / s->d % k) + 1) * s->n / (2 * k);
         good &= clusters_value(s, c, i) == clusters_point(s, (int)(i / s->d / k), from, (int)(i % s->d));
     }
+    good &= clusters_labels_right(s, c, k, side, s->whole);
     a.tolerance = 0;
     for (a.fresh = 1; a.fresh >= 0 && good; a.fresh--) {
         memcpy(before, c, bytes);
         good &= m->cluster(dev, (int)s->t, &a) == PRX_OK && m->sync(dev) == PRX_OK;
-        good &= clusters_labels_right(s, before, k, side) && clusters_means_right(s, before, c, k);
+        good &= clusters_labels_right(s, before, k, side, 0) && clusters_means_right(s, before, c, k);
     }
     free(before);
     return good;
@@ -159,12 +162,42 @@ static inline int clusters_tiles_right(const clusters *s, int h)
     return good;
 }
 
+/* The queue is the one that the host makes of the same list; after its last item there are none. */
+static inline int clusters_queue_right(const clusters *s, int group)
+{
+    prxi_mem mem;
+    prxi_ctx ctx = { .mem = &mem };
+    int64_t *row_ptr = malloc((size_t)(s->heads * (s->cq + 1)) * sizeof *row_ptr), at = 0;
+    int32_t *cols = malloc((size_t)(s->heads * s->cq * s->ck) * sizeof *cols);
+    prxi_mem_init(&mem, NULL);
+    for (int i = 0; i < s->heads * s->cq; i++) {
+        row_ptr[i / s->cq + i] = at;
+        for (int64_t x = s->row_ptr[i]; x < s->row_end[i]; x++)
+            cols[at++] = s->cols[x];
+        row_ptr[i / s->cq + i + 1] = at;
+    }
+    const prxi_block_list list = { 1, s->cq, s->ck, s->start[0], s->start[1], row_ptr, cols, NULL, NULL, 0, NULL };
+    const int n = prxi_cuda_queue_count(&list, s->heads);
+    prxi_cu_tile *want = malloc((size_t)(n + 1) * sizeof *want);
+    int good = n <= s->n_items && prxi_cuda_queue(&ctx, &list, s->heads, group, s->n, want) == PRX_OK;
+    good = good && memcmp(s->items, want, (size_t)n * sizeof *want) == 0;
+    for (int i = n; i < s->n_items; i++)
+        good &= s->items[i].rows == 0;
+    free(want), free(row_ptr), free(cols);
+    return good;
+}
+
 static inline int clusters_select(clusters *s, const prxi_cuda_module *m, void *dev, float top_p, int least)
 {
     const float scale = 1 / sqrtf((float)s->d);
+    const int group = 1 + s->n % 2;
     const prxi_cu_select a = { s->heads, s->d, s->cq, s->ck, least, s->tiles_each, s->n, scale, top_p, s->c[0], s->c[1], s->start[0],
-                               s->start[1], s->cols, s->keys, s->row_ptr, s->row_end, s->tiles, s->kept };
+                               s->start[1], s->cols, s->keys, s->row_ptr, s->row_end, s->tiles, s->kept, s->n_items, group,
+                               s->items };
+    memset(s->tiles, 0x55, (size_t)(s->heads * s->tiles_each) * sizeof *s->tiles);      /* as an earlier step left them */
+    memset(s->items, 0x55, (size_t)s->n_items * sizeof *s->items);
     int good = m->select(dev, (int)s->t, &a) == PRX_OK && m->sync(dev) == PRX_OK;
+    good = good && clusters_queue_right(s, group);
     for (int h = 0; h < s->heads && good; h++) {
         for (int i = 0; i < s->cq; i++)
             good &= clusters_row_right(s, h, i, scale, (double)top_p, least);
@@ -178,7 +211,8 @@ static inline int clusters_right(const prxi_cuda_module *m, void *dev, test_rand
 {
     const size_t points = (size_t)(heads * n), most = (size_t)(heads * (cq > ck ? cq : ck));
     const int chunks = (n + PRXI_CU_CHUNK - 1) / PRXI_CU_CHUNK;
-    clusters s = { .t = t, .heads = heads, .d = d, .cq = cq, .ck = ck, .n = n, .tiles_each = n / PRXI_CU_TILE_ROWS + cq };
+    clusters s = { .t = t, .heads = heads, .d = d, .cq = cq, .ck = ck, .n = n, .tiles_each = n / PRXI_CU_TILE_ROWS + cq,
+                   .n_items = heads * (n / PRXI_CU_QUEUE_ROWS + cq) };
     struct {
         void **p;
         size_t bytes;
@@ -191,19 +225,18 @@ static inline int clusters_right(const prxi_cuda_module *m, void *dev, test_rand
         { (void **)&s.cols, (size_t)(heads * cq * ck) * 4 }, { (void **)&s.halves, most * 4 }, { (void **)&s.moved, most * 8 },
         { (void **)&s.kept, (size_t)heads * 8 }, { (void **)&s.row_ptr, most * 8 }, { (void **)&s.row_end, most * 8 },
         { (void **)&s.tiles, (size_t)(heads * s.tiles_each) * sizeof(prxi_cu_tile) },
+        { (void **)&s.items, (size_t)s.n_items * sizeof(prxi_cu_tile) },
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         *all[i].p = malloc(all[i].bytes);
         REQUIRE(*all[i].p, "memory");
     }
+    s.whole = random_below(rng, 2);
     for (size_t i = 0; i < points * (size_t)d; i++)
-        prxi_store(s.x, t, i, (float)random_normal(rng));
-    if (n > 1 && random_below(rng, 2))          /* every token twice: start centroids that are equal */
-        for (int h = 0; h < heads; h++)
-            for (size_t i = (size_t)(n / 2) * (size_t)d; i < (size_t)(n / 2 * 2) * (size_t)d; i++) {
-                const size_t row = (size_t)h * (size_t)n * (size_t)d;
-                prxi_store(s.x, t, row + i, prxi_load(s.x, t, row + i - (size_t)(n / 2) * (size_t)d));
-            }
+        prxi_store(s.x, t, i, s.whole ? (float)(random_below(rng, 5) - 2) : (float)random_normal(rng));
+    const size_t half = (size_t)(n / 2) * (size_t)(heads * d);
+    for (size_t i = 0; s.whole && i < half; i++)         /* every token twice: start centroids that are equal */
+        prxi_store(s.x, t, half + i, prxi_load(s.x, t, i));
     const int good = clusters_side(&s, m, dev, 0) && clusters_side(&s, m, dev, 1) && clusters_select(&s, m, dev, top_p, least);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(*all[i].p);

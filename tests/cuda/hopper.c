@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "tests/test.h"
 
+#include "attention/policies.h"
 #include "tests/cuda/under_test.h"
 #include "tests/random.h"
 
@@ -21,6 +22,7 @@ typedef struct problem {
     int32_t *q_start, *k_start, *cols, *q_perm, *k_perm;
     int64_t *row_ptr;
     prxi_block_list list;
+    prxi_device_blocks there;               /* the same list as one that was made on the device */
 } problem;
 
 static void *must(size_t n, size_t size)
@@ -97,8 +99,26 @@ static void make(problem *p, int seed)
                                   NULL };
 }
 
+/* Rows with an end each, and a queue that ends before its room does. */
+static void move_there(problem *p)
+{
+    const int n = prxi_cuda_queue_count(&p->list, HEADS);
+    prxi_device_blocks *b = &p->there;
+    *b = (prxi_device_blocks) { .k_start = p->k_start, .cols = p->cols, .q_perm = p->q_perm, .k_perm = p->k_perm, .n_items = n + 3 };
+    b->row_ptr = must((size_t)(HEADS * p->nq), sizeof *b->row_ptr), b->row_end = must((size_t)(HEADS * p->nq), sizeof *b->row_end);
+    b->queue = must(1, sizeof *b->queue), b->copies = must((size_t)(3 * HEADS * (p->n + p->m) * p->d), sizeof(prxi_bf16));
+    b->items = must((size_t)n + 3, sizeof(prxi_cu_tile));
+    REQUIRE(prxi_cuda_queue(&ctx, &p->list, HEADS, 2, p->m, b->items) == PRX_OK, "queue");
+    for (int i = 0; i < HEADS * p->nq; i++) {
+        b->row_ptr[i] = p->row_ptr[i / p->nq + i];
+        b->row_end[i] = p->row_ptr[i / p->nq + i + 1];
+    }
+    p->list.device = b;
+}
+
 static void drop(problem *p)
 {
+    free(p->there.row_ptr), free(p->there.row_end), free(p->there.queue), free(p->there.copies), free(p->there.items);
     void *all[] = { p->q, p->k, p->v, p->o, p->lse, p->q_start, p->k_start, p->row_ptr, p->cols, p->q_perm, p->k_perm };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
@@ -157,6 +177,8 @@ static void check(int seed)
     prxi_stream s;
     p.tail = !p.permuted && seed % 5 < 2 ? logf(5) : 0;
     make(&p, seed);
+    if (seed % 8 == 7)
+        move_there(&p);
     cuda_tables(NULL, NULL, &ops);
     prxi_stream_init(&s, &ctx, 1);
     s.device = cuda_device();
@@ -169,6 +191,61 @@ static void check(int seed)
     CHECK(worst < 0.02, "seed %d: d %d, %d x %d, off by %g", seed, p.d, p.n, p.m, worst);
     prxi_stream_close(&s);
     drop(&p);
+}
+
+/* SVG2 on the device, from clustering to the output: the kernel for Hopper and the portable one agree on its lists. */
+static void check_svg2(int seed)
+{
+    enum { FRAMES = 3, SIDE = 10, N = FRAMES * SIDE * SIDE };
+    const int d = seed % 2 ? 128 : 64, ld = HEADS * d;
+    const prxi_attn_policy *policy = &prxi_attn_svg2;
+    const size_t elements = (size_t)(N * ld);
+    prxi_bf16 *x[5];                        /* q, k, v, two outputs */
+    prxi_attn_ops ops;
+    prxi_attn_plan plan;
+    prxi_stream s;
+    const prxi_block_list *list = NULL;
+    double density = 0, worst = 0;
+    cuda_tables(NULL, NULL, &ops);
+    prxi_stream_init(&s, &ctx, 1);
+    s.device = cuda_device();
+    for (int i = 0; i < 5; i++) {
+        x[i] = must(elements, sizeof **x);
+        for (size_t e = 0; e < elements; e++)
+            x[i][e] = prxi_f32_to_bf16((float)random_normal(&rng));
+    }
+    const prxi_attn_env env = { .layers = 1, .heads = HEADS, .head_dim = d, .branches = 1, .steps = 1, .frames = FRAMES, .grid_h = SIDE,
+                                .grid_w = SIDE, .tokens = N, .family = "wan", .dtype = PRXI_BF16, .n_threads = 1, .ops = &ops,
+                                .device = cuda_device() };
+    prxi_attn_call call = { 0, 0, 0, { HEADS, d, N, N, x[0], x[1], x[2], x[3], ld, ld, ld, ld, 0.1f, 0, NULL } };
+    void *priv = must(1, policy->priv_size);
+    REQUIRE(prxi_option_defaults(&ctx, policy->options, priv) == PRX_OK &&
+            prxi_option_set(&ctx, policy->options, priv, "", "first_times_fp", "0") == PRX_OK &&
+            prxi_option_set(&ctx, policy->options, priv, "", "first_layers_fp", "0") == PRX_OK &&
+            prxi_option_set(&ctx, policy->options, priv, "", "top_p_kmeans", "0.5") == PRX_OK &&
+            prxi_option_set(&ctx, policy->options, priv, "", "kmeans_iter_init", "3") == PRX_OK &&
+            policy->plan(priv, &ctx, &env, &plan) == PRX_OK, "%s", ctx.error.text);
+    emu_fail_launch(0);
+    policy->select(priv, &s, &call, &list, &density);
+    REQUIRE(list && list->device, "%s", ctx.error.text);
+    ops.blocks[PRXI_BF16](&s, &call.args, list);
+    CHECK(emu_launched("queue") == 1 && emu_launched("attention90") == 4 && emu_launched("attention") == 0, "seed %d: who ran", seed);
+    call.args.o = x[4];
+    cuda_under_test()->hopper = 0;
+    ops.blocks[PRXI_BF16](&s, &call.args, list);
+    cuda_under_test()->hopper = 1;
+    for (size_t e = 0; e < elements; e++) {
+        const double off = fabs(at(x[3], (int64_t)e) - at(x[4], (int64_t)e));
+        worst = off <= worst ? worst : off;
+    }
+    policy->settle(priv, &s, &density);
+    CHECK(prxi_stream_error(&s) == PRX_OK && worst < 0.02 && density > 0.05 && density < 0.95, "seed %d: off by %g, density %g: %s", seed,
+          worst, density, ctx.error.text);
+    policy->close(priv, &ctx);
+    for (int i = 0; i < 5; i++)
+        free(x[i]);
+    free(priv);
+    prxi_stream_close(&s);
 }
 
 /* Every query of every head once, heads in groups, longest first inside a group. */
@@ -232,6 +309,8 @@ int main(void)
         cuda_seed((uint64_t)seed);
         rng.state = (uint64_t)seed + 100;
         check(seed);
+        if (seed < 4)
+            check_svg2(seed);
     }
     check_choice();
     CHECK(atomic_load(&mem.total) == 0, "%zu bytes leak", atomic_load(&mem.total));

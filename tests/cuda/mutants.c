@@ -247,15 +247,16 @@ static int tiled_convolution(void)
     return convolution(1);
 }
 
-/* More clusters than two tiles hold; more tokens than a chunk. */
+/* More clusters than two tiles hold; more tokens than a chunk. Where every token comes twice, equal start centroids k / 2 apart meet in one
+ * thread, or in two; and of the empty ones, whose shares are all 0, some are kept. */
 static int tiled_clusters(void)
 {
-    return clusters_right(module(), dev(), &rng, PRXI_BF16, 1, 64, 150, 5, 140, 0.6f, 2);
+    return clusters_right(module(), dev(), &rng, PRXI_BF16, 1, 64, 150, 10, 144, 0.6f, 90);
 }
 
 static int plain_clusters(void)
 {
-    return clusters_right(module(), dev(), &rng, PRXI_F32, 1, 5, 1060, 40, 9, 0.7f, 1);
+    return clusters_right(module(), dev(), &rng, PRXI_F32, 1, 5, 1060, 64, 10, 0.7f, 1);
 }
 
 /* Two heads of 64 on the kernel for Hopper: fourteen pieces of work for five blocks, of five tiles, four or one, full and partial, the last

@@ -7,17 +7,20 @@ trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 passed=0 failed=0
 
-# What clustering does with ties is seen by many small cases only.
+# Sizes by chance: several heads, clusters of all sizes.
 notices() {
     "$CASES" --cases || return 1
-    case $1 in cluster | nearest_mma) "$OPS" ;; esac
+    case $1 in queue) "$OPS" ;; esac
 }
 
-# mutant FILE FROM TO: FROM (a basic regular expression) is in one line or more of FILE.cu.
+# mutant NAME FROM TO [HEADER]: FROM (a basic regular expression) is in one line or more of NAME.cu, or of that header as NAME.cu has it.
 mutant() {
-    sed "s/$2/$3/" "$PRX_SOURCE/engine/cuda/dev/$1.cu" >"$tmp/$1.cu"
-    if cmp -s "$tmp/$1.cu" "$PRX_SOURCE/engine/cuda/dev/$1.cu"; then
-        echo "FAILED: $1: '$2' is not in the source any more"
+    file=${4:-$1.cu}
+    rm -f "$tmp"/*.cu*
+    cp "$PRX_SOURCE/engine/cuda/dev/$1.cu" "$tmp"
+    sed "s/$2/$3/" "$PRX_SOURCE/engine/cuda/dev/$file" >"$tmp/$file"
+    if cmp -s "$tmp/$file" "$PRX_SOURCE/engine/cuda/dev/$file"; then
+        echo "FAILED: $file: '$2' is not in the source any more"
         failed=$((failed + 1))
         return
     fi
@@ -25,11 +28,11 @@ mutant() {
     # shellcheck disable=SC2086
     if ! "$CXX" -std=c++17 -O1 -fPIC -shared -ffp-contract=off "-DPRXI_CUDA_EMU=\"tests/cuda/emu.h\"" -I"$PRX_SOURCE" \
         -I"$PRX_SOURCE/include" -I"$PRX_SOURCE/engine/cuda/dev" -xc++ "$tmp/$1.cu" -xnone $others -o "$tmp/mutant.so" 2>"$tmp/log"; then
-        echo "FAILED: $1: '$3' does not compile"
+        echo "FAILED: $file: '$3' does not compile"
         head -n 5 "$tmp/log"
         failed=$((failed + 1))
     elif (ulimit -t 60; export PRAXINO_CUDA_MODULE="$tmp/mutant.so"; notices "$1") >"$tmp/log" 2>&1; then
-        echo "FAILED: $1: '$2' -> '$3' is not noticed"
+        echo "FAILED: $file: '$2' -> '$3' is not noticed"
         failed=$((failed + 1))
     else
         passed=$((passed + 1))
@@ -48,9 +51,19 @@ mutant conv 'cp_async_wait<STAGES - 2>' 'cp_async_wait<STAGES - 1>'
 mutant conv 'd.at - d.tap \* (int)a.pitch' 'd.at % (int)a.pitch'        # the channel of the shortcut, and of taps that do not divide
 mutant text 'j - query + a.n - 1' 'query - j + a.n - 1'                 # the bias of the other direction
 mutant latent 'fmin(v, part\[w\])' 'part[w]'                            # the last warp's index instead of the least
+mutant attn '(lane >> 3 \& 1) \* 8' '(lane >> 2 \& 1) * 8' tile.cuh       # fragments of K
 mutant nearest_mma 'cp_async_wait<1>' 'cp_async_wait<2>'
+mutant nearest_mma 'v > best' 'v >= best'                               # ties: the last of a thread instead of the first
+mutant nearest_mma 'where < at' 'where > at'                            # and of several threads
+mutant nearest 'far < best' 'far <= best'
+mutant nearest 'where < at' 'where > at'
+mutant cluster 'ia < ib' 'ia > ib'                                      # which of equal shares is kept
 mutant cluster 'first\[a.cq\] + threadIdx.x' 'first[a.cq] + 1 + threadIdx.x'   # a tile beyond the last keeps what was there
 mutant cluster 'if (threadIdx.x == 0 \&\& far == 0)' 'if (threadIdx.x == 0 \&\& far != 0)'
+mutant queue 'i < (int)threadIdx.x ?' 'i <= (int)threadIdx.x ?'         # pieces of the next length's place
+mutant queue 'e.bin != bin' 'e.bin < bin'                               # longer ones twice
+mutant queue 'i < a.n_items' 'i < end'                                  # what was there stays behind the last
+mutant queue 'i < (int64_t)head0 \* a.cq' 'i < (int64_t)head0'          # groups on top of each other
 hopper=attn90
 mutant $hopper 'barrier_open(&b.c->k_empty\[i\], RELEASES)' 'barrier_open(\&b.c->k_empty[i], RELEASES - 1)'
 mutant $hopper 'barrier_open(&b.c->v_full\[i\], 1)' 'barrier_open(\&b.c->v_full[i], 2)'             # never opens

@@ -87,12 +87,12 @@ PRXI_DEVICE void load_blocks(key_runs *r)
 PRXI_DEVICE key_runs open_runs(const prxi_cu_attn &a, const prxi_cu_tile &work)
 {
     const int64_t h = a.per_head ? work.head : 0;
-    const int64_t *rows = a.row_ptr + h * (a.nq + 1);
+    const int64_t *rows = a.row_ptr + h * (a.row_end ? a.nq : a.nq + 1);
     key_runs r;
     r.start = a.k_start + h * (a.nk + 1);
     r.cols = a.cols;
     r.at = rows[work.block];
-    r.end = rows[work.block + 1];
+    r.end = a.row_end ? a.row_end[h * a.nq + work.block] : rows[work.block + 1];
     r.row = r.left = 0;
     load_blocks(&r);
     return r;
@@ -200,14 +200,14 @@ template <int D> PRXI_DEVICE void produce(const hopper_maps &maps, const prxi_cu
             n = (int)gridDim.x + shfl_from(n, 0);
         }
         wait_for_room(&b.c->q_empty, (turn & 1) ^ 1);
-        if (n >= a.n_items) {
+        const prxi_cu_tile work = n < a.n_items ? a.items[n] : prxi_cu_tile { -1, 0, 0, 0 };
+        if (work.rows == 0) {
             if (lane == 0) {
                 b.c->work.head = -1;
                 barrier_arrive(&b.c->q_full);
             }
             return;
         }
-        const prxi_cu_tile work = a.items[n];
         key_runs runs = open_runs(a, work);
         bool more = next_run(&runs);
         if (lane == 0) {
@@ -565,11 +565,11 @@ static bool aligned(const void *p, int64_t ld)
     return reinterpret_cast<uintptr_t>(p) % 16 == 0 && ld % 8 == 0;
 }
 
-/* Shapes and types alone decide. A bias of the last key needs its place in the list; lists that were made on the device have no queue. */
+/* Shapes and types alone decide. A bias of the last key needs its place in the list. */
 int prxi_cu_attention90_takes(int type, const prxi_cu_attn *a)
 {
     return type == 1 && (a->head_dim == 64 || a->head_dim == 128) && a->scale > 0 && a->kv_len > 0 && a->n_items > 0 &&
-           !a->row_end && !(a->tail_bias != 0 && a->k_perm) && aligned(a->q, a->ldq) && aligned(a->k, a->ldk) && aligned(a->v, a->ldv) &&
+           !(a->tail_bias != 0 && a->k_perm) && aligned(a->q, a->ldq) && aligned(a->k, a->ldk) && aligned(a->v, a->ldv) &&
            aligned(a->o, a->ldo);
 }
 

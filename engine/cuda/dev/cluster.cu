@@ -347,6 +347,8 @@ int prxi_cu_select_run(void *dev, int type, const prxi_cu_select *a)
     const size_t shared = ((size_t)2 * keys + 2 * WARPS + (size_t)a->head_dim + (size_t)a->ck + 1) * 4;
     const size_t of_tiles = ((size_t)3 * queries + (size_t)queries % 2 + 2) * 4 + WARPS * sizeof(double);
     const dim3 grid((unsigned)a->cq, (unsigned)a->heads);
-    const int err = launch(d, "select", type ? select_kernel<bf16> : select_kernel<float>, grid, THREADS, shared, *a);
-    return err < 0 ? err : launch(d, "tiles", tiles_kernel, dim3((unsigned)a->heads), THREADS, of_tiles + 8, *a);
+    int err = launch(d, "select", type ? select_kernel<bf16> : select_kernel<float>, grid, THREADS, shared, *a);
+    if (err == PRX_OK)
+        err = launch(d, "tiles", tiles_kernel, dim3((unsigned)a->heads), THREADS, of_tiles + 8, *a);
+    return err < 0 || a->n_items <= 0 ? err : prxi_cu_queue(d, a);
 }

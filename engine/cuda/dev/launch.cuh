@@ -93,6 +93,7 @@ int prxi_cu_nearest_run(void *dev, int type, const prxi_cu_nearest *a);
 int prxi_cu_nearest_mma(void *dev, const prxi_cu_nearest *a);
 int prxi_cu_cluster_run(void *dev, int type, const prxi_cu_cluster *a);
 int prxi_cu_select_run(void *dev, int type, const prxi_cu_select *a);
+int prxi_cu_queue(device *d, const prxi_cu_select *a);
 int prxi_cu_zero(void *dev, void *p, size_t bytes);
 int prxi_cu_gather(void *dev, int type, const prxi_cu_nearest *a);
 int prxi_cu_drift_run(void *dev, const prxi_cu_drift *a);
