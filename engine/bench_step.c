@@ -201,7 +201,7 @@ static int with_vae(prx_engine *e, prxi_stream *s, const settings *z, const char
 {
     prxi_ctx *c = &e->ctx;
     prxi_vae *v = NULL;
-    const prxi_vae_job job = { (int)((z->frames - 1) / 4 + 1), (int)z->height / 8, (int)z->width / 8, 0 };
+    const prxi_vae_job job = { (int)((z->frames - 1) / 4 + 1), (int)z->height / 8, (int)z->width / 8, 0, PRXI_CONV_AUTO };
     const size_t n = 16 * (size_t)job.frames * (size_t)job.height * (size_t)job.width;
     const size_t pixels = 4 * (size_t)z->height * (size_t)z->width * 3;
     float *buf = prxi_calloc(c->mem, PRXI_MEM_FRAMES, n + pixels, sizeof *buf);

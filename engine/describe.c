@@ -144,6 +144,13 @@ static void add_cuda(prx_engine *e, cJSON *o)
     if (e->cuda) {
         add_cuda_module(o, e->cuda->module);
         cJSON_AddStringToObject(cJSON_GetObjectItemCaseSensitive(o, "cuda_device"), "attention", e->cuda->attention);
+        char conv[240] = "conv (mma.sync)";
+        if (e->cuda->cudnn)
+            snprintf(conv, sizeof conv, "conv (mma.sync) or cuDNN %zu, by measurement; our own where cuDNN has no form of it",
+                     prxi_cudnn_version(e->cuda->cudnn));
+        else if (*e->cuda->no_cudnn)
+            snprintf(conv, sizeof conv, "conv (mma.sync); %s", e->cuda->no_cudnn);
+        cJSON_AddStringToObject(cJSON_GetObjectItemCaseSensitive(o, "cuda_device"), "convolutions", conv);
         return;
     }
     if (prxi_cuda_load(&e->ctx, &module, &library) == PRX_OK) {

@@ -10,7 +10,8 @@
 static cJSON *settings_json(const prxi_graph *g)
 {
     static const char *const calibrators[] = { "none", "taylor", "newton" };
-    static const char *const drop[] = { "model", "prompt", "seed", "fps", "cache", "cache_options", "vae_tiling", "latents", "device" };
+    static const char *const drop[] = { "model", "prompt", "seed", "fps", "cache", "cache_options", "vae_tiling", "vae_conv",
+                                         "latents", "device" };
     const prxi_replay *r = &g->set.replay;
     cJSON *o = prxi_request_json(g->job);
     for (size_t i = 0; i < sizeof drop / sizeof *drop; i++)

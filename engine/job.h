@@ -13,7 +13,7 @@ typedef struct prxi_settings {
         solver_order;                           /* 0: of the scheduler file */
     double vram_budget;                         /* GiB; 0: what is free */
     double guidance, guidance_2, shift;         /* guidance_2 < 0: as guidance; shift 0: of the scheduler file */
-    int tiling, keep_weights, old_sigmas;
+    int tiling, conv, keep_weights, old_sigmas; /* conv: prxi_conv_by */
     char scheduler[PRXI_OPT_STRING_MAX];        /* "" : of the model */
     char attention[PRXI_OPT_STRING_MAX], cache[PRXI_OPT_STRING_MAX];
 } prxi_settings;

@@ -65,7 +65,7 @@ static int plan_clip(prx_job *j)
     }
     j->channels = dit->in_channels;
     j->clip = (prxi_vae_job) { (int)((frames - 1) / st + 1), (int)(j->set.height / vae->scale_spatial),
-                               (int)(j->set.width / vae->scale_spatial), j->set.tiling };
+                               (int)(j->set.width / vae->scale_spatial), j->set.tiling, j->set.conv };
     j->latent_elems = (size_t)j->channels * (size_t)j->clip.frames * (size_t)j->clip.height * (size_t)j->clip.width;
     if (j->latent_elems / (size_t)j->channels > (size_t)INT32_MAX / 4)
         return prxi_fail(&j->ctx, PRX_EINVAL, "width x height x frames: %lld x %lld x %lld is more than this engine addresses",
@@ -81,6 +81,21 @@ static int check_text(prx_job *j)
     const char *p = j->text[PRXI_TEXT_PROMPT];
     if (!p || p[strspn(p, " \t\r\n")] == '\0')
         return prxi_fail(&j->ctx, PRX_EINVAL, "prompt: empty; say what the video shows");
+    return PRX_OK;
+}
+
+/* Convolutions by cuDNN when that is asked for: a device, cuDNN, and its type. */
+static int check_conv(prx_job *j)
+{
+    const prx_engine *e = j->engine;
+    if (j->set.conv != PRXI_CONV_LIBRARY)
+        return PRX_OK;
+    if (!e->cuda)
+        return prxi_fail(&j->ctx, PRX_ENOTSUP, "vae.conv: cudnn: the CPU has none; --device cuda expected");
+    if (!e->cuda->cudnn)
+        return prxi_fail(&j->ctx, PRX_ENOTSUP, "vae.conv: cudnn: %s", *e->cuda->no_cudnn ? e->cuda->no_cudnn : "it is not used here");
+    if (e->dtype != PRXI_BF16)
+        return prxi_fail(&j->ctx, PRX_ENOTSUP, "vae.conv: cudnn: in bf16 only; --dtype bf16 expected");
     return PRX_OK;
 }
 
@@ -292,7 +307,7 @@ int prxi_plan(prx_job *j)
         return PRX_OK;
     j->branches = j->set.guidance > 1.0 || (j->model->experts == 2 && j->set.guidance_2 > 1.0) ? 2 : 1;
     int err;
-    if ((err = check_text(j)) < 0 || (err = plan_clip(j)) < 0 || (err = plan_schedule(j)) < 0 ||
+    if ((err = check_text(j)) < 0 || (err = plan_clip(j)) < 0 || (err = check_conv(j)) < 0 || (err = plan_schedule(j)) < 0 ||
         (err = plan_attention(j)) < 0 || (err = plan_cache(j)) < 0 || (err = check_resume(j)) < 0 || (err = prxi_tap_check(j)) < 0 ||
         (err = plan_memory(j)) < 0) {
         prxi_unplan(j);

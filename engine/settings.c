@@ -25,6 +25,8 @@ static const prxi_option job_options[] = {
     { "attention", PRXI_OPT_STRING, AT(attention), 0, 0, NULL, "dense", "self-attention policy" },
     { "cache", PRXI_OPT_STRING, AT(cache), 0, 0, NULL, "none", "cache policy" },
     { "vae.tiling", PRXI_OPT_BOOL, AT(tiling), 0, 1, NULL, "0", "decode in tiles of 256 pixels: less memory, other bytes" },
+    { "vae.conv", PRXI_OPT_CHOICE, AT(conv), 0, 0, "auto|ours|cudnn", "auto",
+      "convolutions of the decoder on a device: the faster of own kernel and cuDNN, measured per shape, or one of them" },
     { "vram_budget", PRXI_OPT_DOUBLE, AT(vram_budget), 0, 4096, NULL, "0",
       "GiB of device memory to take at most; weights beyond come from the host as they are needed; 0: what is free" },
     { "keep_weights", PRXI_OPT_BOOL, AT(keep_weights), 0, 1, NULL, "1", "keep weights for the next job; 0 frees each part after use" },

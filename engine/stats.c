@@ -33,6 +33,8 @@ static void add_text(cJSON *o, const prx_job *j, prxi_text_key key, const char *
         cJSON_AddStringToObject(o, name, j->text[key]);
 }
 
+static const char *const conv_by[] = { "auto", "ours", "cudnn" };
+
 cJSON *prxi_request_json(const prx_job *j)
 {
     const prxi_settings *s = &j->set;
@@ -63,6 +65,8 @@ cJSON *prxi_request_json(const prx_job *j)
     cJSON_AddStringToObject(o, "cache", s->cache);
     cJSON_AddItemToObject(o, "cache_options", options_json(j->cache ? j->cache->options : NULL, j->cache_priv));
     cJSON_AddBoolToObject(o, "vae_tiling", s->tiling);
+    if (j->engine->cuda)
+        cJSON_AddStringToObject(o, "vae_conv", conv_by[s->conv]);
     add_text(o, j, PRXI_TEXT_LATENTS, "latents");
     cJSON_AddStringToObject(o, "device", j->engine->cuda ? "cuda" : "cpu");
     cJSON_AddStringToObject(o, "dtype", prxi_dtype_name(j->engine->dtype));
@@ -239,6 +243,29 @@ static cJSON *phases_json(const prxi_phases *p)
     return o;
 }
 
+/* Who computes the shapes that were measured; the rest is our kernel's. */
+static cJSON *convolutions_json(const prx_job *j)
+{
+    const prxi_cuda *u = j->engine->cuda;
+    cJSON *all = cJSON_CreateArray();
+    for (int i = 0; i < u->n_convs; i++) {
+        const prxi_cuda_conv_choice *k = &u->convs[i];
+        const int theirs = k->config >= 0 && (j->set.conv == PRXI_CONV_LIBRARY || k->theirs < k->ours);
+        char text[96];
+        snprintf(text, sizeof text, "%dx%dx%d, %d to %d, %dx%d%s", k->shape.kt, k->shape.kh, k->shape.kw, k->shape.in, k->shape.out,
+                 k->shape.width, k->shape.height, k->add ? ", added" : "");
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "shape", text);
+        cJSON_AddStringToObject(o, "by", theirs && j->set.conv != PRXI_CONV_OURS ? "cudnn" : "ours");
+        if (k->config >= 0)
+            cJSON_AddNumberToObject(o, "cudnn_us", k->theirs);
+        cJSON_AddNumberToObject(o, "ours_us", k->ours);
+        cJSON_AddBoolToObject(o, "remembered", k->recalled);
+        cJSON_AddItemToArray(all, o);
+    }
+    return all;
+}
+
 cJSON *prxi_stats_json(const prx_job *j)
 {
     const prxi_dit_config *d = &j->model->dit_cfg[0];
@@ -260,6 +287,7 @@ cJSON *prxi_stats_json(const prx_job *j)
         cJSON_AddStringToObject(device, "transformer", "cuda");
         cJSON_AddStringToObject(device, "attention", j->engine->cuda->attention);
         cJSON_AddStringToObject(device, "decoder", "cuda");
+        cJSON_AddItemToObject(device, "convolutions", convolutions_json(j));
     }
     cJSON_AddStringToObject(device, "isa", prxi_cpu_name(j->engine->kernels.isa));
     cJSON_AddStringToObject(device, "dtype", prxi_dtype_name(j->engine->dtype));

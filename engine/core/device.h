@@ -23,6 +23,9 @@ typedef struct prxi_device_plane {
 
 enum { PRXI_DEVICE_CONV_KT = 3 };
 
+/* Who computes a convolution that both the device's own kernel and a library could: the faster one, measured beforehand, or one of them. */
+typedef enum prxi_conv_by { PRXI_CONV_AUTO, PRXI_CONV_OURS, PRXI_CONV_LIBRARY } prxi_conv_by;
+
 typedef struct prxi_device_conv {
     int in, out;                                        /* prxi_dtype */
     int kt, kh, kw, dy, dx, scale, oy, ox, add;
@@ -31,6 +34,11 @@ typedef struct prxi_device_conv {
     const void *weights;
     const float *bias;
     prxi_device_plane src[PRXI_DEVICE_CONV_KT], shortcut, to;
+    prxi_conv_by by;
+    /* Where prxi_device.conv_turns is set and the layer allows, else 0: kt copies of the weights, `turn_bytes` apart; in copy r the taps in
+     * time are turned by r, for a ring of kt pictures whose oldest is in place r. And the bias in the type of the weights. */
+    size_t turn_bytes;
+    const void *round_bias;
 } prxi_device_conv;
 
 typedef struct prxi_device prxi_device;
@@ -53,6 +61,9 @@ struct prxi_device {
     int (*leave)(prxi_device *d, int slot);
     int (*linear)(prxi_device *d, const prxi_device_linear *a);
     int (*conv)(prxi_device *d, const prxi_device_conv *a);
+    /* Decides who computes it, by time where that is open: writes what the convolution writes, and waits. */
+    int (*conv_prepare)(prxi_device *d, const prxi_device_conv *a);
+    int conv_turns;                                     /* a library for convolutions is there */
     const char *(*error)(prxi_device *d);
     const struct prxi_cache_ops *cache;                 /* caching/ops.h: what step caches do to tensors there */
     const struct prxi_cluster_ops *cluster;             /* attention/attention.h: clustering, and lists that are built there */

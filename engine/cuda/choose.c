@@ -28,10 +28,16 @@ static int open_cudnn(prxi_ctx *c, prxi_cuda *u)
     return err < 0 ? err : prxi_cudnn_open(c, &u->cudnn, &api, library, NULL, &u->device, u->module->stream(u->dev));
 }
 
+/* cuDNN where it is installed; in emulation only the one that PRAXINO_CUDNN names. */
+static int want_cudnn(const prxi_cuda *u, prxi_cuda_attention want)
+{
+    const char *set = getenv("PRAXINO_CUDNN");
+    return want == PRXI_CUDA_CUDNN || !u->info.emulated || (set && *set);
+}
+
 int prxi_cuda_choose(prxi_ctx *c, prxi_cuda *u)
 {
     prxi_cuda_attention want;
-    char why[160] = "";
     int err = parse(c, &want);
     if (err < 0)
         return err;
@@ -39,20 +45,22 @@ int prxi_cuda_choose(prxi_ctx *c, prxi_cuda *u)
     if (want == PRXI_CUDA_HOPPER && !u->hopper)
         return prxi_fail(c, PRX_ENOTSUP, "PRAXINO_CUDA_ATTENTION: hopper: %s", u->info.major == 9 && u->info.minor == 0
                              ? "this module was compiled without sm_90a" : "this chip is not of sm_90");
-    if (want == PRXI_CUDA_CUDNN || (want == PRXI_CUDA_AUTO && !u->info.emulated)) {
+    if (want_cudnn(u, want)) {
         err = open_cudnn(c, u);
         if (err < 0 && want == PRXI_CUDA_CUDNN)
             return err;
         if (err < 0)
-            snprintf(why, sizeof why, "; %.150s", c->error.text);
+            snprintf(u->no_cudnn, sizeof u->no_cudnn, "%.190s", c->error.text);
         prxi_clear(c);
     }
+    u->device.conv_turns = u->cudnn != NULL;
     u->must_cudnn = want == PRXI_CUDA_CUDNN;
+    u->dense_cudnn = u->cudnn && (want == PRXI_CUDA_AUTO || want == PRXI_CUDA_CUDNN);
     const char *own = u->hopper ? "attn90 (wgmma, sm_90a)" : "attn (mma.sync)";
-    if (u->cudnn)
+    if (u->dense_cudnn)
         snprintf(u->attention, sizeof u->attention, "dense: cuDNN %zu; block lists: %s", prxi_cudnn_version(u->cudnn), own);
     else
-        snprintf(u->attention, sizeof u->attention, "%s%s", own, why);
+        snprintf(u->attention, sizeof u->attention, "%s%s%s", own, *u->no_cudnn ? "; " : "", u->no_cudnn);
     return PRX_OK;
 }
 
@@ -64,7 +72,7 @@ static int aligned(const void *p, int64_t ld)
 /* cuDNN has no bias of the last key, and no negative or zero rows. */
 int prxi_cuda_by_cudnn(prxi_ctx *c, prxi_cuda *u, const prxi_attn_args *a, prxi_dtype t)
 {
-    if (!u->cudnn || t != PRXI_BF16 || (a->head_dim != 64 && a->head_dim != 128) || a->kv_len <= 0 || a->tail_bias != 0)
+    if (!u->dense_cudnn || t != PRXI_BF16 || (a->head_dim != 64 && a->head_dim != 128) || a->kv_len <= 0 || a->tail_bias != 0)
         return 0;
     if (!aligned(a->q, a->ldq) || !aligned(a->k, a->ldk) || !aligned(a->v, a->ldv) || !aligned(a->o, a->ldo))
         return 0;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "cudnn.h"
+#include "engine/core/choices.h"
 #include "engine/core/device.h"
 #include "engine/kernels.h"
 #include "module.h"
@@ -12,6 +13,16 @@
 /* PRAXINO_CUDA_ATTENTION: who serves attention. Auto: cuDNN what is dense, where it is installed and has a plan; lists, and the rest,
  * the kernel for Hopper on such a chip, else the portable one. */
 typedef enum prxi_cuda_attention { PRXI_CUDA_AUTO, PRXI_CUDA_PORTABLE, PRXI_CUDA_HOPPER, PRXI_CUDA_CUDNN } prxi_cuda_attention;
+
+/* Who computes a convolution: cuDNN's best configuration, -1 where it has none, and microseconds of it and of our kernel. */
+typedef struct prxi_cuda_conv_choice {
+    prxi_cudnn_conv shape;
+    int add, config, recalled;
+    int64_t engine;
+    double theirs, ours;
+} prxi_cuda_conv_choice;
+
+enum { PRXI_CUDA_CONVS = 128 };
 
 typedef struct prxi_cuda prxi_cuda;
 struct prxi_cuda {
@@ -25,10 +36,17 @@ struct prxi_cuda {
     struct prxi_cuda_lists *lists;          /* block lists that are on the device */
     double *parts;                          /* of reductions, on the device */
     prxi_cudnn *cudnn;                      /* NULL: not used */
+    int dense_cudnn;                        /* it serves dense attention */
     int hopper, must_cudnn;                 /* attention90 serves what it can; dense attention never falls back from cuDNN */
+    prxi_choices *choices;                  /* measured here, kept on disk */
+    prxi_cuda_conv_choice convs[PRXI_CUDA_CONVS];
+    int n_convs;
+    prxi_ctx own;                           /* of calls that are not a stream's */
+    int own_failed;                         /* the last error is there, not in the module */
     void *room;                             /* q, k and v in the order of a permuted list */
     size_t room_bytes;
     char attention[320];                    /* what was chosen, and why not something else */
+    char no_cudnn[200];                     /* why cuDNN is not used */
 };
 
 /* The module's table: from the file that PRAXINO_CUDA_MODULE names, else libpraxino_cuda.so beside this library. PRX_ENOTSUP with
@@ -55,6 +73,15 @@ int  prxi_cuda_choose(prxi_ctx *c, prxi_cuda *u);
 int  prxi_cuda_by_cudnn(prxi_ctx *c, prxi_cuda *u, const prxi_attn_args *a, prxi_dtype t);
 prxi_cudnn_attn prxi_cuda_cudnn_shape(const prxi_attn_args *a);
 int  prxi_cuda_room(prxi_ctx *c, prxi_cuda *u, size_t bytes);
+
+/* ---- convolutions (conv.c) ---- */
+
+/* True: cuDNN could compute it. */
+int  prxi_cuda_conv_shape(const prxi_device_conv *a, prxi_cudnn_conv *s);
+int  prxi_cuda_conv(prxi_cuda *u, const prxi_device_conv *a);
+int  prxi_cuda_conv_prepare(prxi_cuda *u, const prxi_device_conv *a);
+/* The device as a word, for keys of what was measured on it. */
+void prxi_cuda_device_word(const prxi_cuda *u, char *out, size_t n);
 
 /* ---- the queue of the kernel for Hopper (queue.c) ---- */
 

@@ -5,7 +5,7 @@
 
 #include "cudnn.h"
 
-enum { PLANS = 128, KEY = 12 };
+enum { PLANS = 128, KEY = 13 };
 
 typedef struct plan {
     int64_t key[KEY];                       /* key[0]: what; 0: free */
@@ -146,9 +146,9 @@ static void key_attn(int64_t key[KEY], const prxi_cudnn_attn *s)
     memcpy(key, k, sizeof k);
 }
 
-static void key_conv(int64_t key[KEY], const prxi_cudnn_conv *s)
+static void key_conv(int64_t key[KEY], const prxi_cudnn_conv *s, int from)
 {
-    const int64_t k[KEY] = { CONVOLUTION, s->in, s->out, s->frames, s->height, s->width, s->kt, s->kh, s->kw };
+    const int64_t k[KEY] = { CONVOLUTION, s->in, s->out, s->frames, s->height, s->width, s->kt, s->kh, s->kw, s->x_row, s->y_row, from };
     memcpy(key, k, sizeof k);
 }
 
@@ -167,10 +167,10 @@ static plan *find(prxi_cudnn *u, const int64_t key[KEY])
     return p;
 }
 
-static int finish(prxi_ctx *c, prxi_cudnn *u, plan *p, void *graph, const char *what, prxi_cudnn_plan_info *info)
+static int finish(prxi_ctx *c, prxi_cudnn *u, plan *p, void *graph, int from, const char *what, prxi_cudnn_plan_info *info)
 {
     if (graph || p->build.failed)
-        prxi_cudnn_plan(&p->build, graph, u->device_desc);
+        prxi_cudnn_plan(&p->build, graph, u->device_desc, from);
     if (!p->build.plan) {
         const int err = prxi_fail(c, PRX_ENOTSUP, "cuDNN: %s cannot be planned: %s", what, p->build.why);
         prxi_cudnn_drop(&p->build);
@@ -187,15 +187,15 @@ static int plan_attn(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, prxi_
     int64_t key[KEY];
     key_attn(key, s);
     *out = find(u, key);
-    return finish(c, u, *out, (*out)->build.plan ? NULL : prxi_cudnn_graph_attn(&(*out)->build, s), "attention", info);
+    return finish(c, u, *out, (*out)->build.plan ? NULL : prxi_cudnn_graph_attn(&(*out)->build, s), 0, "attention", info);
 }
 
-static int plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, prxi_cudnn_plan_info *info, plan **out)
+static int plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int from, prxi_cudnn_plan_info *info, plan **out)
 {
     int64_t key[KEY];
-    key_conv(key, s);
+    key_conv(key, s, from);
     *out = find(u, key);
-    return finish(c, u, *out, (*out)->build.plan ? NULL : prxi_cudnn_graph_conv(&(*out)->build, s), "convolution", info);
+    return finish(c, u, *out, (*out)->build.plan ? NULL : prxi_cudnn_graph_conv(&(*out)->build, s), from, "convolution", info);
 }
 
 int prxi_cudnn_plan_attn(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, prxi_cudnn_plan_info *info)
@@ -204,10 +204,21 @@ int prxi_cudnn_plan_attn(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, p
     return plan_attn(c, u, s, info, &p);
 }
 
-int prxi_cudnn_plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, prxi_cudnn_plan_info *info)
+int prxi_cudnn_plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int from, prxi_cudnn_plan_info *info)
 {
     plan *p;
-    return plan_conv(c, u, s, info, &p);
+    return plan_conv(c, u, s, from, info, &p);
+}
+
+void prxi_cudnn_drop_conv(prxi_cudnn *u, const prxi_cudnn_conv *s, int from)
+{
+    int64_t key[KEY];
+    key_conv(key, s, from);
+    for (int i = 0; i < PLANS; i++)
+        if (memcmp(u->plans[i].key, key, sizeof key) == 0) {
+            prxi_cudnn_drop(&u->plans[i].build);
+            memset(&u->plans[i], 0, sizeof u->plans[i]);
+        }
 }
 
 /* ---- execution ---- */
@@ -265,11 +276,12 @@ int prxi_cudnn_attention(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, f
     return err < 0 ? err : run(c, u, p, s->lse ? 6 : 5, ids, pointers, "attention");
 }
 
-int prxi_cudnn_convolution(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, const void *x, const void *w, const void *bias, void *y)
+int prxi_cudnn_convolution(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int from, const void *x, const void *w, const void *bias,
+                           void *y)
 {
     const int64_t ids[4] = { DNN_X, DNN_W, DNN_BIAS, DNN_Y };
     void *const pointers[4] = { plain(x), plain(w), plain(bias), y };
     plan *p;
-    const int err = plan_conv(c, u, s, NULL, &p);
+    const int err = plan_conv(c, u, s, from, NULL, &p);
     return err < 0 ? err : run(c, u, p, 4, ids, pointers, "convolution");
 }

@@ -12,17 +12,19 @@ typedef struct prxi_cudnn_attn {
     int64_t q_len, kv_len, ldq, ldk, ldv, ldo;
 } prxi_cudnn_attn;
 
-/* y[frames, height, width, out] = x * w + bias, bf16, channels last; w [out, kt, kh, kw, in], bias [out]. x has kt - 1 frames
- * more, in front: the history of a causal convolution, zeros at the start of a clip. Height and width are padded by (k - 1) / 2 on
- * both sides; kh and kw are odd. */
+/* y[frames, height, width, out] = x * w + bias, bf16, channels last; w [out, kt, kh, kw, in], bias [out]: with one in f32, precompiled
+ * engines fall away. x has kt - 1 frames more, in front: the history of a causal convolution, zeros at the start of a clip. Height and
+ * width are padded by (k - 1) / 2 on both sides; kh and kw are odd. */
 typedef struct prxi_cudnn_conv {
     int in, out, frames, height, width, kt, kh, kw;
+    int64_t x_row, y_row;                   /* elements from a row to the next; pictures are `height` rows apart */
 } prxi_cudnn_conv;
 
 typedef struct prxi_cudnn_plan_info {
     int64_t engine;                         /* cuDNN's number of the engine that was chosen */
     int64_t workspace;                      /* bytes */
-    int configs;                            /* how many the heuristics offered */
+    int configs;                            /* how many the heuristics offered, as far as they were asked */
+    int config;                             /* which of them it is */
 } prxi_cudnn_plan_info;
 
 typedef struct prxi_cudnn prxi_cudnn;
@@ -37,11 +39,15 @@ size_t prxi_cudnn_version(const prxi_cudnn *u);
 
 /* Makes or finds the plan of a shape; info may be NULL. PRX_ENOTSUP with cuDNN's reason when it has none. */
 int prxi_cudnn_plan_attn(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, prxi_cudnn_plan_info *info);
-int prxi_cudnn_plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, prxi_cudnn_plan_info *info);
+/* Of a convolution: the first configuration from number `from` on that can be planned. */
+int prxi_cudnn_plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int from, prxi_cudnn_plan_info *info);
+/* Forgets that plan: it was only tried. */
+void prxi_cudnn_drop_conv(prxi_cudnn *u, const prxi_cudnn_conv *s, int from);
 /* Plans if need be, grows the workspace if need be, and queues the work. Pointers are of the device, multiples of 16 bytes. */
 int prxi_cudnn_attention(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, float scale, const void *q, const void *k, const void *v,
                          void *o, float *lse);
-int prxi_cudnn_convolution(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, const void *x, const void *w, const void *bias, void *y);
+int prxi_cudnn_convolution(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int from, const void *x, const void *w, const void *bias,
+                           void *y);
 
 /* ---- between cudnn_graph.c and cudnn.c ---- */
 
@@ -61,10 +67,11 @@ void *prxi_cudnn_make(prxi_cudnn_build *b, int kind);
 void prxi_cudnn_set(prxi_cudnn_build *b, void *d, int name, int type, int64_t n, const void *values);
 void prxi_cudnn_finish(prxi_cudnn_build *b, void *d);
 void prxi_cudnn_drop(prxi_cudnn_build *b);
-/* The graph of a shape, and the first of the heuristics' configurations that can be planned on the device: b->plan, b->info. */
+/* The graph of a shape, and the first of the heuristics' configurations from number `from` on that can be planned on the device: b->plan,
+ * b->info. */
 void *prxi_cudnn_graph_attn(prxi_cudnn_build *b, const prxi_cudnn_attn *s);
 void *prxi_cudnn_graph_conv(prxi_cudnn_build *b, const prxi_cudnn_conv *s);
-void prxi_cudnn_plan(prxi_cudnn_build *b, void *graph, void *device);
+void prxi_cudnn_plan(prxi_cudnn_build *b, void *graph, void *device, int from);
 
 /* Names of the tensors of a graph. */
 enum { DNN_Q = 1, DNN_K, DNN_V, DNN_O, DNN_SCALE, DNN_STATS };

@@ -81,11 +81,11 @@ static void *heads_of(prxi_cudnn_build *b, int64_t id, int heads, int64_t n, int
     return tensor(b, id, DNN_BF16, 4, dims, strides, IN_MEMORY);
 }
 
-/* [n, channels, t, h, w], channels last. */
-static void *volume(prxi_cudnn_build *b, int64_t id, int type, const int64_t dims[5], place where)
+/* [n, channels, t, h, w], channels last, with `row` elements from a row to the next. */
+static void *volume(prxi_cudnn_build *b, int64_t id, int type, const int64_t dims[5], int64_t row, place where)
 {
-    const int64_t c = dims[1], w = dims[4], h = dims[3], t = dims[2];
-    const int64_t strides[5] = { c * t * h * w, 1, c * h * w, c * w, c };
+    const int64_t c = dims[1], h = dims[3], t = dims[2];
+    const int64_t strides[5] = { t * h * row, 1, h * row, row, c };
     return tensor(b, id, type, 5, dims, strides, where);
 }
 
@@ -161,9 +161,11 @@ void *prxi_cudnn_graph_conv(prxi_cudnn_build *b, const prxi_cudnn_conv *s)
     const int64_t x_dims[5] = { 1, s->in, s->frames + s->kt - 1, s->height, s->width }, w_dims[5] = { s->out, s->in, s->kt, s->kh, s->kw };
     const int64_t y_dims[5] = { 1, s->out, s->frames, s->height, s->width }, b_dims[5] = { 1, s->out, 1, 1, 1 };
     const float one = 1, zero = 0;
-    void *x = volume(b, DNN_X, DNN_BF16, x_dims, IN_MEMORY), *w = volume(b, DNN_W, DNN_BF16, w_dims, IN_MEMORY);
-    void *inner = volume(b, DNN_INNER, DNN_F32, y_dims, INNER), *bias = volume(b, DNN_BIAS, DNN_BF16, b_dims, IN_MEMORY);
-    void *y = volume(b, DNN_Y, DNN_BF16, y_dims, IN_MEMORY), *f = filter(b, s);
+    void *x = volume(b, DNN_X, DNN_BF16, x_dims, s->x_row, IN_MEMORY);
+    void *w = volume(b, DNN_W, DNN_BF16, w_dims, (int64_t)s->kw * s->in, IN_MEMORY);
+    void *inner = volume(b, DNN_INNER, DNN_F32, y_dims, s->y_row, INNER);
+    void *bias = volume(b, DNN_BIAS, DNN_BF16, b_dims, s->out, IN_MEMORY);
+    void *y = volume(b, DNN_Y, DNN_BF16, y_dims, s->y_row, IN_MEMORY), *f = filter(b, s);
     void *ops[2] = { prxi_cudnn_make(b, DNN_OP_CONVOLUTION), NULL };
     set_one(b, ops[0], DNN_OP_CONV_X, x);
     set_one(b, ops[0], DNN_OP_CONV_W, w);
@@ -202,7 +204,8 @@ static int try_config(prxi_cudnn_build *b, void *config, void *device)
     return 1;
 }
 
-static void try_mode(prxi_cudnn_build *b, void *graph_desc, void *device, int mode)
+/* Configurations are counted over the modes; those before `from` are passed over. */
+static void try_mode(prxi_cudnn_build *b, void *graph_desc, void *device, int mode, int from)
 {
     void *configs[CONFIGS], *h = prxi_cudnn_make(b, DNN_HEURISTIC);
     int64_t found = 0;
@@ -217,19 +220,21 @@ static void try_mode(prxi_cudnn_build *b, void *graph_desc, void *device, int mo
         failed(b, "heuristic", mode, status);
     if (found > CONFIGS)
         found = CONFIGS;
+    const int first = b->info.configs;
     b->info.configs += b->failed ? 0 : (int)found;
-    for (int i = 0; i < found && !b->failed && !b->plan; i++)
-        try_config(b, configs[i], device);
+    for (int i = from > first ? from - first : 0; i < found && !b->failed && !b->plan; i++)
+        if (try_config(b, configs[i], device))
+            b->info.config = first + i;
 }
 
-void prxi_cudnn_plan(prxi_cudnn_build *b, void *graph_desc, void *device)
+void prxi_cudnn_plan(prxi_cudnn_build *b, void *graph_desc, void *device, int from)
 {
     const int before = b->failed;
-    try_mode(b, graph_desc, device, DNN_HEURISTIC_A);
+    try_mode(b, graph_desc, device, DNN_HEURISTIC_A, from);
     if (b->plan || before)
         return;
     b->failed = 0;
-    try_mode(b, graph_desc, device, DNN_HEURISTIC_FALLBACK);
+    try_mode(b, graph_desc, device, DNN_HEURISTIC_FALLBACK, from);
     if (!b->plan && !b->failed) {
         if (!*b->why)
             snprintf(b->why, sizeof b->why, "no engine offers this graph");

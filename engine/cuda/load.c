@@ -131,20 +131,20 @@ static int device_linear(prxi_device *d, const prxi_device_linear *a)
     return unlock(d, of(d)->module->gemm(of(d)->dev, &g));
 }
 
-static prxi_cu_plane plane_of(const prxi_device_plane *p)
-{
-    return (prxi_cu_plane) { p->base, p->pitch, p->rows, p->first };
-}
-
 static int device_conv(prxi_device *d, const prxi_device_conv *a)
 {
-    const prxi_cu_conv v = { a->in, a->out, a->kt, a->kh, a->kw, a->dy, a->dx, a->scale, a->oy, a->ox, a->add, a->cout, a->pitch,
-                             a->shortcut_pitch, a->out_pitch, a->height, a->width, a->begin, a->end, a->weights, a->bias,
-                             { plane_of(&a->src[0]), plane_of(&a->src[1]), plane_of(&a->src[2]) }, plane_of(&a->shortcut),
-                             plane_of(&a->to) };
     pthread_mutex_lock(&of(d)->lock);
-    const int err = of(d)->module->conv(of(d)->dev, &v);
+    const int err = prxi_cuda_conv(of(d), a);
+    of(d)->own_failed = of(d)->own.error.code < 0;
     return unlock(d, err == PRX_OK && of(d)->wait ? of(d)->module->sync(of(d)->dev) : err);
+}
+
+static int device_conv_prepare(prxi_device *d, const prxi_device_conv *a)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    const int err = prxi_cuda_conv_prepare(of(d), a);
+    of(d)->own_failed = of(d)->own.error.code < 0;
+    return unlock(d, err);
 }
 
 static void *device_alloc_host(prxi_device *d, size_t bytes)
@@ -188,7 +188,18 @@ static int device_zero(prxi_device *d, void *p, size_t bytes)
 
 static const char *device_error(prxi_device *d)
 {
-    return of(d)->module->last_error(of(d)->dev);
+    if (!of(d)->own_failed)
+        return of(d)->module->last_error(of(d)->dev);
+    of(d)->own_failed = 0;
+    return of(d)->own.error.text;
+}
+
+void prxi_cuda_device_word(const prxi_cuda *u, char *out, size_t n)
+{
+    snprintf(out, n, "%.60s/sm_%d%d-%d", u->info.name, u->info.major, u->info.minor, u->info.multiprocessors);
+    for (; *out; out++)
+        if (*out <= ' ' || *out > '~')
+            *out = '_';
 }
 
 static void open_lock(pthread_mutex_t *lock)
@@ -228,7 +239,9 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
     *out = NULL;
     prxi_cuda *cuda = prxi_calloc(c->mem, PRXI_MEM_MISC, 1, sizeof *cuda);
     void *dev = cuda ? prxi_calloc(c->mem, PRXI_MEM_MISC, 1, module->device_bytes) : NULL;
-    if (!dev || prxi_cuda_open_lists(cuda, c) < 0) {
+    if (!dev || prxi_cuda_open_lists(cuda, c) < 0 || prxi_choices_open(c, &cuda->choices, "cuda") < 0) {
+        if (cuda)
+            prxi_free(c->mem, cuda->lists);
         prxi_free(c->mem, dev);
         prxi_free(c->mem, cuda);
         prxi_cuda_unload(library);
@@ -236,11 +249,12 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
     }
     cuda->device = (prxi_device) { "cuda", device_alloc, device_release, device_put, device_get, device_copy, device_zero,
                                    device_alloc_host, device_release_host, device_fetch, device_arrive, device_leave,
-                                   device_linear, device_conv, device_error, &prxi_cuda_cache_ops,
+                                   device_linear, device_conv, device_conv_prepare, 0, device_error, &prxi_cuda_cache_ops,
                                    &prxi_cuda_cluster_ops };
     cuda->module = module;
     cuda->library = library;
     cuda->dev = dev;
+    cuda->own = (prxi_ctx) { .mem = c->mem, .log = c->log };
     const char *wait = getenv("PRAXINO_CUDA_SYNC");
     cuda->wait = wait && strcmp(wait, "1") == 0;
     open_lock(&cuda->lock);
@@ -253,6 +267,7 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
         close_parts(cuda);
     if (err < 0) {
         pthread_mutex_destroy(&cuda->lock);
+        prxi_choices_close(c, &cuda->choices);
         prxi_free(c->mem, cuda->lists);
         prxi_free(c->mem, dev);
         prxi_free(c->mem, cuda);
@@ -279,6 +294,8 @@ void prxi_cuda_close(prxi_ctx *c, prxi_cuda **p)
     if (!cuda)
         return;
     prxi_cuda_drop_lists(cuda, c);
+    prxi_choices_save(c, cuda->choices);
+    prxi_choices_close(c, &cuda->choices);
     prxi_cudnn_close(c, &cuda->cudnn);
     prxi_device_free(c, &cuda->device, cuda->room);
     close_parts(cuda);

@@ -309,6 +309,9 @@ typedef struct prxi_cuda_module {
     int  (*leave)(void *dev, int slot);
     int  (*zero)(void *dev, void *p, size_t bytes);
     int  (*sync)(void *dev);
+    /* Moments 0 and 1 of the work so far; between waits for the second and gives the milliseconds from the first to it. */
+    int  (*mark)(void *dev, int i);
+    int  (*between)(void *dev, float *ms);
 
     int (*layernorm)(void *dev, int type, const prxi_cu_ln *a);
     int (*rmsnorm)(void *dev, int type, const prxi_cu_rms *a);

@@ -22,6 +22,7 @@ int prxi_vae_config(prxi_ctx *c, const char *dir, prxi_vae_info *out);
 typedef struct prxi_vae_job {
     int frames, height, width;      /* latent size T, h, w */
     int tiling;                     /* 0 off; 1 tiles of 256 px, stride 192, blended as diffusers does */
+    int conv;                       /* prxi_conv_by, of a device */
 } prxi_vae_job;
 
 typedef struct prxi_decoder prxi_decoder;      /* state of one clip: causal history, workspace */

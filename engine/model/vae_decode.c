@@ -90,6 +90,9 @@ int prxi_decoder_next(prxi_ctx *c, prxi_stream *s, prxi_decoder *d, const float 
             return err;
     } else {
         d->rgb = rgb;
+        d->core.by = (prxi_conv_by)job->conv;
+        if (t == 0)
+            prxi_vae_core_prepare(&d->core, s);
         prxi_vae_core_next(&d->core, s, latents + t * plane, job->frames * plane, job->width);
     }
     if (prxi_stream_error(s) < 0)

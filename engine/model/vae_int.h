@@ -88,12 +88,17 @@ struct prxi_vae_core {
     prxi_vae_sink sink;
     void *cookie;
     int emitted;                /* frames of this latent so far */
+    prxi_conv_by by;            /* who computes convolutions, on a device */
 };
 
 /* Places everything in base (zeroed by the caller, where the kernels run) and returns the bytes taken; base NULL only counts. */
 size_t prxi_vae_core_init(prxi_vae_core *k, const prxi_vae *v, int64_t h, int64_t w, unsigned char *base);
 /* z, where the kernels run: the latent frame's channels are plane_step floats apart, its rows row_step. */
 void prxi_vae_core_next(prxi_vae_core *k, prxi_stream *s, const float *z, int64_t plane_step, int64_t row_step);
+
+/* Before the first: lets a device decide, for each convolution as it is from the third frame on, who computes it. The rings stay zero,
+ * the rest is written. */
+void prxi_vae_core_prepare(prxi_vae_core *k, prxi_stream *s);
 
 /* prxi_conv_run with the core's scratch. */
 void prxi_vae_conv(prxi_vae_core *k, prxi_stream *s, prxi_conv_args a);

@@ -253,23 +253,42 @@ void prxi_vae_conv(prxi_vae_core *k, prxi_stream *s, prxi_conv_args a)
 {
     a.scratch = k->scratch;
     a.scratch_bytes = k->scratch_bytes;
+    a.by = k->by;
     prxi_conv_run(s, &k->v->k.conv, &a);
+}
+
+static void prepare(const prxi_vae_core *k, prxi_stream *s, prxi_conv_args a)
+{
+    a.end = a.height;
+    a.by = k->by;
+    prxi_conv_prepare(s, &a);
 }
 
 /* ---- residual block ---- */
 
+/* conv1 of a strip. */
+static prxi_plane strip_plane(const prxi_vae_core *k, const prxi_vae_stage *g, const prxi_vae_res *r)
+{
+    return (prxi_plane) { k->strip, g->w * (int64_t)pixel_bytes(k, r->cout), g->strip + 1, 0 };
+}
+
+static prxi_conv_args second_args(const prxi_vae_core *k, const prxi_vae_stage *g, const prxi_vae_res *r, const prxi_vae_ring *ring,
+                                  const prxi_plane *x, const prxi_plane *y)
+{
+    prxi_conv_args a = conv3_args(k, g, r->conv2, &ring[1], y, r->cout);
+    a.shortcut = *x;
+    a.add = r->cin == r->cout;
+    return a;
+}
+
 static void run_res(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const prxi_vae_res *r, prxi_vae_ring *ring,
                     const prxi_vae_geom *in, const prxi_vae_geom *out)
 {
-    const int64_t pitch = g->w * (int64_t)pixel_bytes(k, r->cout);
-    const prxi_plane x = frame_plane(k, in), y = frame_plane(k, out), mid = { k->strip, pitch, g->strip + 1, 0 };
+    const prxi_plane x = frame_plane(k, in), y = frame_plane(k, out), mid = strip_plane(k, g, r);
     ring[0].frames++;
     ring[1].frames++;
     const prxi_plane h1 = ring_plane(&ring[0], 0), h2 = ring_plane(&ring[1], 0);
-    prxi_conv_args a1 = conv3_args(k, g, r->conv1, &ring[0], &mid, r->cout);
-    prxi_conv_args a2 = conv3_args(k, g, r->conv2, &ring[1], &y, r->cout);
-    a2.shortcut = x;
-    a2.add = r->cin == r->cout;
+    prxi_conv_args a1 = conv3_args(k, g, r->conv1, &ring[0], &mid, r->cout), a2 = second_args(k, g, r, ring, &x, &y);
     for (int64_t row = 0; row < g->h && !prxi_vae_stop(s);) {
         const int64_t end = row + g->strip < g->h ? row + g->strip : g->h;
         prxi_vae_norm(k->v, s, row, end, g->w, r->cin, &x, r->norm1, 1, &h1);
@@ -316,15 +335,20 @@ static void upsample(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const 
     }
 }
 
-/* Output frame `sub` of 2: the travelling frame is in the ring by now, its buffer is free. */
-static void time_conv(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const prxi_vae_block *b, int sub)
+static prxi_conv_args time_args(const prxi_vae_core *k, const prxi_vae_stage *g, const prxi_vae_block *b, int sub)
 {
     prxi_conv_args a = { .conv = b->time[sub], .height = g->h, .width = g->w, .end = g->h,
                          .out = frame_plane(k, &g->out), .scale = 1, .out_pitch = prxi_conv_pitch(b->cout),
                          .out_dtype = k->v->dtype };
     causal_sources(&a, &g->time, 3);
+    return a;
+}
+
+/* Output frame `sub` of 2: the travelling frame is in the ring by now, its buffer is free. */
+static void time_conv(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const prxi_vae_block *b, int sub)
+{
     zero_pads(k, s, &g->out, 0, g->h);
-    prxi_vae_conv(k, s, a);
+    prxi_vae_conv(k, s, time_args(k, g, b, sub));
 }
 
 static void copy_rows(const prxi_vae_core *k, prxi_stream *s, const prxi_plane *from, const prxi_plane *to, int64_t rows, size_t bytes)
@@ -415,4 +439,41 @@ void prxi_vae_core_next(prxi_vae_core *k, prxi_stream *s, const float *z, int64_
     run_res(k, s, g, &v->mid[1], g->ring[1], &g->in, &g->in);
     if (!prxi_vae_stop(s))
         run_stage(k, s, 0);
+}
+
+/* ---- before the first frame ---- */
+
+static void prepare_res(prxi_vae_core *k, prxi_stream *s, prxi_vae_stage *g, const prxi_vae_res *r, prxi_vae_ring *ring,
+                        const prxi_vae_geom *in, const prxi_vae_geom *out)
+{
+    const prxi_plane x = frame_plane(k, in), y = frame_plane(k, out), mid = strip_plane(k, g, r);
+    ring[0].frames = ring[1].frames = 3;
+    prepare(k, s, conv3_args(k, g, r->conv1, &ring[0], &mid, r->cout));
+    prepare(k, s, second_args(k, g, r, ring, &x, &y));
+    ring[0].frames = ring[1].frames = 0;
+}
+
+void prxi_vae_core_prepare(prxi_vae_core *k, prxi_stream *s)
+{
+    const prxi_vae *v = k->v;
+    prxi_vae_stage *g = &k->mid;
+    if (!v->k.device)
+        return;
+    const prxi_plane x = frame_plane(k, &g->in);
+    k->in.frames = 3;
+    prepare(k, s, conv3_args(k, g, v->conv_in, &k->in, &x, g->in.c));
+    k->in.frames = 0;
+    for (int i = 0; i < 2; i++)
+        prepare_res(k, s, g, &v->mid[i], g->ring[i], &g->in, &g->in);
+    for (int i = 0; i < v->cfg.blocks; i++) {
+        const prxi_vae_block *b = &v->block[i];
+        g = &k->stage[i];
+        for (int r = 0; r < v->cfg.res_per_block; r++)
+            prepare_res(k, s, g, &b->res[r], g->ring[r], r ? &g->out : &g->in, &g->out);
+        if (!b->temporal)
+            continue;
+        g->time.frames = 3;
+        prepare(k, s, time_args(k, g, b, 0));
+        g->time.frames = 0;
+    }
 }

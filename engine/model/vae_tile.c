@@ -184,6 +184,8 @@ static void decode_tile(prxi_stream *s, prxi_decoder *d, const float *latents, i
     prxi_vae_core_init(&d->core, d->v, h, w, d->base);
     d->core.sink = to_tile;
     d->core.cookie = t;
+    d->core.by = (prxi_conv_by)job->conv;
+    prxi_vae_core_prepare(&d->core, s);
     t->tile_h = h * t->unit;
     t->tile_w = w * t->unit;
     for (int64_t i = 0; i < job->frames; i++) {

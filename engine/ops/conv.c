@@ -18,6 +18,7 @@ struct prxi_conv {
     prxi_dnn_linear *dnn;                   /* set: a product of oneDNN; nothing is packed here */
     int64_t k;                              /* of that product, and of a device's */
     prxi_device *device;                    /* set: bias and weights ([cout][k]) lie there */
+    size_t turn_bytes;                      /* then, not 0: kt copies of them, this far apart, and the bias in their type behind */
     int64_t tile[PRXI_DNN_TILES];           /* its row counts */
 };
 
@@ -66,15 +67,16 @@ static void pack_output(prxi_conv *l, const prxi_conv_desc *d, int64_t o)
     l->bias[o] = bias_of(d, o);
 }
 
-/* Rows of a product: (tap row, column, channel), then the shortcut: the order in which a tile gathers a pixel. */
-static void matrix_row(const prxi_conv *l, const prxi_conv_desc *d, prxi_dtype t, int64_t o, void *row)
+/* Rows of a product: (tap row, column, channel), then the shortcut: the order in which a tile gathers a pixel. turn: pictures by which
+ * the taps in time are turned. */
+static void matrix_row(const prxi_conv *l, const prxi_conv_desc *d, prxi_dtype t, int64_t turn, int64_t o, void *row)
 {
     const int64_t rows = (int64_t)d->kt * d->kh;
     const float *w = d->weight + o * d->cin * rows * d->kw;
     for (int64_t i = 0; i < d->cin; i++)
         for (int64_t r = 0; r < rows; r++)
             for (int64_t x = 0; x < d->kw; x++)
-                prxi_store(row, t, (size_t)((r * d->kw + x) * l->pitch + i), *w++);
+                prxi_store(row, t, (size_t)(((r + turn * d->kh) % rows * d->kw + x) * l->pitch + i), *w++);
     for (int64_t i = 0; i < d->shortcut_cin; i++)
         prxi_store(row, t, (size_t)(rows * d->kw * l->pitch + i), d->shortcut[o * d->shortcut_cin + i]);
 }
@@ -87,7 +89,7 @@ static int open_product(prxi_ctx *c, prxi_conv *l, const prxi_conv_desc *d, int 
     if (!w)
         return prxi_fail_nomem(c, "convolution weights", prxi_mul((size_t)d->cout, (size_t)l->k * sizeof *w));
     for (int64_t o = 0; o < d->cout; o++) {
-        matrix_row(l, d, PRXI_BF16, o, w + o * l->k);
+        matrix_row(l, d, PRXI_BF16, 0, o, w + o * l->k);
         l->bias[o] = bias_of(d, o);
     }
     l->tile[0] = 64 * l->k * 2 <= TILE_BYTES ? 64 : 32;
@@ -115,18 +117,30 @@ static int pack(prxi_ctx *c, prxi_conv *l, const prxi_conv_desc *d)
     return PRX_OK;
 }
 
-/* Rows of a product in the type of the layer, and the bias. */
+/* Libraries read whole pixels in 16 bytes at a time, and have no shortcut. */
+static int for_library(const prxi_conv *l, const prxi_conv_desc *d)
+{
+    return d->device->conv_turns && l->dtype == PRXI_BF16 && !l->shortcut_pitch && l->pitch % 8 == 0 && l->cout % 8 == 0;
+}
+
+/* Rows of a product in the type of the layer, in every turn that is wanted, and the bias. */
 static int open_device(prxi_ctx *c, prxi_conv *l, const prxi_conv_desc *d)
 {
-    const size_t el = prxi_dtype_size(l->dtype), bytes = prxi_mul((size_t)d->cout, (size_t)l->k * el);
+    const size_t el = prxi_dtype_size(l->dtype), one = prxi_mul((size_t)d->cout, (size_t)l->k * el), more = (size_t)d->cout * el;
+    const int library = for_library(l, d), turns = library ? d->kt : 1;
+    const size_t bytes = prxi_add(prxi_mul(one, (size_t)turns), library ? more : 0);
     unsigned char *w = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, bytes, 1);
     float *bias = prxi_alloc(c->mem, PRXI_MEM_SCRATCH, (size_t)d->cout * sizeof *bias);
     int err = w && bias ? PRX_OK : prxi_fail_nomem(c, "convolution weights", bytes);
     l->device = d->device;
     l->bytes = bytes;
+    l->turn_bytes = library ? one : 0;
     for (int64_t o = 0; err == PRX_OK && o < d->cout; o++) {
-        matrix_row(l, d, l->dtype, o, w + (size_t)(o * l->k) * el);
+        for (int64_t turn = 0; turn < turns; turn++)
+            matrix_row(l, d, l->dtype, turn, o, w + (size_t)turn * one + (size_t)(o * l->k) * el);
         bias[o] = bias_of(d, o);
+        if (library)
+            prxi_store(w + (size_t)turns * one, l->dtype, (size_t)o, bias[o]);
     }
     if (err == PRX_OK && !(l->weights = prxi_device_alloc(c, d->device, PRXI_MEM_WEIGHTS, bytes)))
         err = prxi_fail_nomem(c, "convolution weights on the device", bytes);
@@ -371,26 +385,34 @@ static prxi_device_plane plane_of(const prxi_plane *p)
     return (prxi_device_plane) { p->base, p->pitch, p->rows, p->first };
 }
 
-static void run_device(prxi_stream *s, const prxi_conv_args *a)
+static void on_device(prxi_stream *s, const prxi_conv_args *a, int (*call)(prxi_device *d, const prxi_device_conv *a))
 {
     const prxi_conv *l = a->conv;
     if (prxi_stream_error(s) || a->end <= a->begin)
         return;
     prxi_device_conv d = { l->dtype, a->out_dtype, l->kt, l->kh, l->kw, a->dy, a->dx, a->scale, a->oy, a->ox, a->add, l->cout, l->pitch,
                            l->shortcut_pitch, a->out_pitch, a->height, a->width, a->begin, a->end, l->weights, l->bias,
-                           { { NULL, 0, 0, 0 } }, plane_of(&a->shortcut), plane_of(&a->out) };
+                           { { NULL, 0, 0, 0 } }, plane_of(&a->shortcut), plane_of(&a->out), a->by, l->turn_bytes, NULL };
+    if (l->turn_bytes)
+        d.round_bias = l->weights + (size_t)l->kt * l->turn_bytes;
     for (int t = 0; t < l->kt; t++)
         d.src[t] = plane_of(&a->src[t]);
-    const int err = l->device->conv(l->device, &d);
+    const int err = call(l->device, &d);
     if (err < 0)
         prxi_stream_fail(s, err, l->device->name, l->device->error(l->device));
+}
+
+void prxi_conv_prepare(prxi_stream *s, const prxi_conv_args *a)
+{
+    if (a->conv->device)
+        on_device(s, a, a->conv->device->conv_prepare);
 }
 
 void prxi_conv_run(prxi_stream *s, const prxi_conv_ops *ops, const prxi_conv_args *a)
 {
     const prxi_conv *l = a->conv;
     if (l->device) {
-        run_device(s, a);
+        on_device(s, a, l->device->conv);
         return;
     }
     if (l->dnn) {

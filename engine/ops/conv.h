@@ -4,8 +4,8 @@
 #ifndef PRXI_CONV_H
 #define PRXI_CONV_H
 
+#include "engine/core/device.h"
 #include "engine/core/dtype.h"
-#include "engine/core/stream.h"
 
 enum { PRXI_CONV_MAX_KT = 3, PRXI_CONV_MAX_TAPS = PRXI_CONV_MAX_KT * 3 + 1 };
 
@@ -100,6 +100,7 @@ typedef struct prxi_conv_args {
     int64_t out_pitch;              /* elements between output pixels, even; a channel between cout and it gets zero */
     prxi_dtype out_dtype;
     int add;
+    prxi_conv_by by;                /* on a device */
     void *scratch;                  /* for widened sources: at least prxi_conv_scratch() of one row, better of a strip */
     size_t scratch_bytes;
 } prxi_conv_args;
@@ -107,6 +108,8 @@ typedef struct prxi_conv_args {
 /* Bytes of widened sources for `rows` output rows of a picture of this width; 0 where the tiles need none. */
 size_t prxi_conv_scratch(const prxi_conv_ops *ops, const prxi_conv *conv, int64_t width, int64_t rows);
 
+/* Lets a device decide who computes this one, before it is needed; out is written. Nothing on the host. */
+void prxi_conv_prepare(prxi_stream *s, const prxi_conv_args *a);
 /* Work is cut by rows, blocks of channels and pieces of a row: the same bytes for any thread count. */
 void prxi_conv_run(prxi_stream *s, const prxi_conv_ops *ops, const prxi_conv_args *a);
 

@@ -40,6 +40,34 @@ check "PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 50) }'
 expect 0 "render in bf16" render --device cuda -o "$tmp/bf16.y4m"
 check "stats: everything" grep -q '"decoder":[[:space:]]*"cuda"' "$tmp/stats.json"
 
+# Convolutions of the decoder: who computes them is measured, or said; a stand-in takes the place of cuDNN.
+expect 2 "convolutions by nobody" render --device cuda -o "$tmp/b.y4m" --set vae.conv=best
+says "auto" "convolutions by nobody"
+expect 4 "cuDNN on the CPU" render --device cpu -o "$tmp/b.y4m" --set vae.conv=cudnn
+expect 4 "cuDNN that is not used" render --device cuda -o "$tmp/b.y4m" --set vae.conv=cudnn
+library=$PRX_BINARY/tests/fake_cudnn.so
+if [ -f "$library" ]; then
+    by_library() { PRAXINO_CUDNN=$library PRAXINO_CACHE=$tmp/cache render --device cuda "$@"; }
+    expect 4 "cuDNN in f32" by_library -o "$tmp/b.y4m" --dtype f32 --set vae.conv=cudnn
+    expect 0 "convolutions by cuDNN" by_library -o "$tmp/c1.y4m" --set vae.conv=cudnn --stats "$tmp/conv.json"
+    check "stats: by cuDNN" grep -q '"by":[[:space:]]*"cudnn"' "$tmp/conv.json"
+    check "stats: measured" grep -q '"remembered":[[:space:]]*false' "$tmp/conv.json"
+    check "the file is there" grep -q '^praxino choices 1$' "$tmp/cache/cuda.choices"
+    expect 0 "again" by_library -o "$tmp/c2.y4m" --set vae.conv=cudnn --stats "$tmp/conv.json"
+    check "stats: remembered" grep -q '"remembered":[[:space:]]*true' "$tmp/conv.json"
+    check "the same bytes" cmp -s "$tmp/c1.y4m" "$tmp/c2.y4m"
+    echo "not a file of choices" >"$tmp/cache/cuda.choices"
+    expect 0 "a foreign file" by_library -o "$tmp/c2.y4m" --set vae.conv=cudnn
+    says "measured again" "a foreign file"
+    check "the same bytes" cmp -s "$tmp/c1.y4m" "$tmp/c2.y4m"
+    expect 0 "convolutions by us" by_library -o "$tmp/c2.y4m" --set vae.conv=ours
+    check "nearly the same picture" "$PRAXINO" compare "$tmp/c1.y4m" "$tmp/c2.y4m" --json "$tmp/compare.json"
+    psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
+    check "convolutions: PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 40) }'
+    expect 0 "doctor with cuDNN" env PRAXINO_CUDNN="$library" "$PRAXINO" doctor --device cuda
+    check "doctor says who serves convolutions" grep -q "convolutions.*cuDNN 91900" "$tmp/out"
+fi
+
 # A cache takes the decisions that it takes on the CPU, and the picture is that of the CPU.
 both() {
     name=$1

@@ -68,27 +68,35 @@ static void check_attention(prxi_cudnn *u, int heads, int d, int n, int m, int l
 static void check_convolution(prxi_cudnn *u, const prxi_cudnn_conv *s)
 {
     const int64_t plane = (int64_t)s->height * s->width, taps = (int64_t)s->kt * s->kh * s->kw;
-    prxi_bf16 *x = values((size_t)((s->frames + s->kt - 1) * plane * s->in)), *w = values((size_t)(s->out * taps * s->in));
-    prxi_bf16 *bias = values((size_t)s->out), *y = values((size_t)(s->frames * plane * s->out));
+    const size_t ys = (size_t)(s->frames * s->height * s->y_row);
+    prxi_bf16 *x = values((size_t)((s->frames + s->kt - 1) * s->height * s->x_row)), *w = values((size_t)(s->out * taps * s->in));
+    prxi_bf16 *bias = values((size_t)s->out), *y = values(ys), *was = calloc(ys, sizeof *was);
     double worst = 0;
-    REQUIRE(prxi_cudnn_convolution(&ctx, u, s, x, w, bias, y) == PRX_OK, "%s", ctx.error.text);
+    REQUIRE(was, "memory");
+    memcpy(was, y, ys * sizeof *was);
+    REQUIRE(prxi_cudnn_convolution(&ctx, u, s, 0, x, w, bias, y) == PRX_OK, "%s", ctx.error.text);
     for (int64_t i = 0; i < s->frames * plane * s->out; i++) {
         const int64_t k = i % s->out, c = i / s->out % s->width, r = i / s->out / s->width % s->height, t = i / s->out / plane;
         double sum = at(bias, k);
         for (int64_t tap = 0; tap < taps; tap++) {
             const int64_t row = r + tap / s->kw % s->kh - s->kh / 2, col = c + tap % s->kw - s->kw / 2;
             for (int e = 0; e < s->in && row >= 0 && row < s->height && col >= 0 && col < s->width; e++)
-                sum += at(x, ((t + tap / s->kw / s->kh) * plane + row * s->width + col) * s->in + e) * at(w, (k * taps + tap) * s->in + e);
+                sum += at(x, ((t + tap / s->kw / s->kh) * s->height + row) * s->x_row + col * s->in + e) *
+                       at(w, (k * taps + tap) * s->in + e);
         }
-        worst = fmax(worst, fabs(at(y, i) - sum) / (1 + fabs(sum)));
+        const int64_t to = (t * s->height + r) * s->y_row + c * s->out + k;
+        worst = fmax(worst, fabs(at(y, to) - sum) / (1 + fabs(sum)));
+        was[to] = y[to];
     }
     CHECK(worst < 0.005, "convolution %dx%dx%d: off by %g", s->kt, s->kh, s->kw, worst);
-    free(x), free(w), free(bias), free(y);
+    CHECK(memcmp(was, y, ys * sizeof *was) == 0, "what lies between rows changed");
+    free(x), free(w), free(bias), free(y), free(was);
 }
 
 static void check_numbers(void)
 {
-    static const prxi_cudnn_conv convs[] = { { 8, 16, 2, 5, 7, 3, 3, 3 }, { 16, 8, 1, 4, 3, 3, 1, 1 }, { 8, 8, 3, 4, 4, 1, 3, 3 } };
+    static const prxi_cudnn_conv convs[] = { { 8, 16, 2, 5, 7, 3, 3, 3, 8 * 8, 7 * 16 }, { 16, 8, 1, 4, 3, 3, 1, 1, 4 * 16, 4 * 8 },
+                                             { 8, 8, 3, 4, 4, 1, 3, 3, 4 * 8, 5 * 8 } };
     prxi_cudnn *u = open_fake();
     fake_cudnn_planned();
     for (int turn = 0; turn < 2; turn++) {
@@ -99,6 +107,26 @@ static void check_numbers(void)
         CHECK(fake_cudnn_planned() == (turn ? 0 : 5), "a plan per shape, made once");
     }
     CHECK(atomic_load(&mem.now[PRXI_MEM_SCRATCH]) == 256, "the workspace is accounted: %zu", atomic_load(&mem.now[PRXI_MEM_SCRATCH]));
+    prxi_cudnn_close(&ctx, &u);
+}
+
+/* Every configuration in turn, the one that cannot be planned passed over, an end; what was tried is forgotten. */
+static void check_configs(void)
+{
+    static const prxi_cudnn_conv s = { 8, 8, 1, 2, 2, 3, 3, 3, 16, 16 };
+    prxi_cudnn *u = open_fake();
+    prxi_cudnn_plan_info info = { .config = -1 };
+    int n = 0, engines = 0;
+    while (prxi_cudnn_plan_conv(&ctx, u, &s, info.config + 1, &info) == PRX_OK && n < 100) {
+        engines = engines * 10 + (int)info.engine;
+        n++;
+    }
+    CHECK(n == FAKE_CUDNN_CONFIGS && engines == 7897, "%d configurations, engines %d", n, engines);
+    prxi_clear(&ctx);
+    const int before = fake_cudnn_alive();
+    CHECK(prxi_cudnn_plan_conv(&ctx, u, &s, 2, &info) == PRX_OK && info.config == 3 && info.engine == 9, "config %d", info.config);
+    prxi_cudnn_drop_conv(u, &s, 2);
+    CHECK(fake_cudnn_alive() < before, "a dropped plan is gone");
     prxi_cudnn_close(&ctx, &u);
 }
 
@@ -118,7 +146,7 @@ static void check_eviction(void)
 static int everything(void)
 {
     static const prxi_cudnn_attn s = { 1, 64, 1, 2, 2, 64, 64, 64, 64 };
-    static const prxi_cudnn_conv conv = { 8, 8, 1, 2, 2, 3, 3, 3 };
+    static const prxi_cudnn_conv conv = { 8, 8, 1, 2, 2, 3, 3, 3, 16, 16 };
     static prxi_bf16 x[4096];
     float lse[2];
     prxi_cudnn *u = NULL;
@@ -126,7 +154,7 @@ static int everything(void)
     if (err == PRX_OK)
         err = prxi_cudnn_attention(&ctx, u, &s, 1, x, x, x, x + 1024, lse);
     if (err == PRX_OK)
-        err = prxi_cudnn_convolution(&ctx, u, &conv, x, x, x, x + 2048);
+        err = prxi_cudnn_convolution(&ctx, u, &conv, 0, x, x, x, x + 2048);
     prxi_cudnn_close(&ctx, &u);
     return err;
 }
@@ -184,6 +212,7 @@ int main(void)
     prxi_mem_init(&mem, NULL);
     ctx.mem = &mem;
     check_numbers();
+    check_configs();
     check_eviction();
     check_faults();
     check_missing();

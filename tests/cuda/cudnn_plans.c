@@ -23,10 +23,12 @@ static const prxi_cudnn_attn attns[] = {
     { 4, 64, 0, 1152, 1152, 256, 768, 768, 256 },         { 12, 128, 0, 32760, 512, 1536, 1536, 1536, 1536 },
 };
 
-/* The decoder of Wan: convolutions of each stage, in time alone, in space alone, its first and its last. */
+/* The decoder of Wan, in the rows of its rings: convolutions of the largest and the smallest stage, in time alone, between counts of
+ * channels, its first, and one of a single pixel. */
 static const prxi_cudnn_conv convs[] = {
-    { 96, 96, 4, 480, 832, 3, 3, 3 }, { 384, 384, 1, 60, 104, 3, 3, 3 }, { 384, 768, 1, 60, 104, 3, 1, 1 },
-    { 384, 192, 2, 120, 208, 1, 3, 3 }, { 16, 384, 1, 60, 104, 3, 3, 3 }, { 96, 8, 4, 480, 832, 3, 3, 3 },
+    { 96, 96, 1, 480, 832, 3, 3, 3, 833 * 96, 832 * 96 },    { 384, 384, 1, 60, 104, 3, 3, 3, 105 * 384, 105 * 384 },
+    { 384, 384, 1, 60, 104, 3, 1, 1, 105 * 384, 105 * 384 }, { 192, 384, 1, 120, 208, 3, 3, 3, 209 * 192, 208 * 384 },
+    { 16, 384, 1, 60, 104, 3, 3, 3, 105 * 16, 105 * 384 },   { 384, 384, 1, 60, 104, 1, 1, 1, 104 * 384, 105 * 384 },
 };
 
 static void profile(const chip *p, char *out, size_t n)
@@ -62,7 +64,7 @@ static void plan_for(prxi_ctx *c, const prxi_cudnn_api *api, const chip *p)
     for (size_t i = 0; i < sizeof attns / sizeof *attns; i++)
         report(c, p, "attention", i, prxi_cudnn_plan_attn(c, u, &attns[i], &info), &info);
     for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
-        report(c, p, "convolution", i, prxi_cudnn_plan_conv(c, u, &convs[i], &info), &info);
+        report(c, p, "convolution", i, prxi_cudnn_plan_conv(c, u, &convs[i], 0, &info), &info);
     CHECK(prxi_cudnn_plan_attn(c, u, &attns[0], &again) == PRX_OK && again.configs > 0, "%s: a plan is found again", p->name);
     prxi_cudnn_close(c, &u);
 }

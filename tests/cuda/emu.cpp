@@ -78,6 +78,7 @@ struct machine {
     unsigned haste;                 /* one lane in so many is the last of its warp to run for now */
     unsigned behind, patience;      /* a warp that is left behind, for so many turns of the others */
     int launches, failing;
+    double clock;
     std::vector<const char *> launched;
     std::vector<emu_site *> sites;
     int left_out = -1;
@@ -311,6 +312,7 @@ const char *emu_run(const char *op, dim3 grid, int threads, size_t shared, const
     std::lock_guard<std::mutex> hold(m.lock);
     m.dead = false;
     m.launched.push_back(op);
+    m.clock += 100;
     if (++m.launches == m.failing)
         return "the launch failed";
     if (threads % WARP || threads > MAX_THREADS || shared > MAX_SHARED)
@@ -532,6 +534,11 @@ int emu_fail_launch(int n)
     m.launched.clear();
     m.failing = n;
     return seen;
+}
+
+double emu_clock(double microseconds)
+{
+    return m.clock += microseconds;
 }
 
 int emu_launched(const char *op)

@@ -21,6 +21,8 @@ int  emu_fail_launch(int n);
 int  emu_refuse_memory(int n);
 /* Launches of this op since emu_fail_launch. */
 int  emu_launched(const char *op);
+/* The machine's clock, put forward by this: it goes 100 microseconds a launch. */
+double emu_clock(double microseconds);
 /* Blocks of device memory that are held. */
 int  emu_blocks(void);
 

@@ -7,7 +7,7 @@
 
 #include "engine/core/dtype.h"
 
-enum { ATTRIBUTES = 12, BYTES = 512, FAILED = 3000, WRONG = 2000, WORKSPACE = 256 };
+enum { ATTRIBUTES = 12, BYTES = 512, FAILED = 3000, WRONG = 2000, WORKSPACE = 256, BAD = 2 };
 
 typedef struct attribute {
     int name, used;
@@ -22,6 +22,7 @@ typedef struct descriptor {
 
 static int calls, failing, alive, planned;
 static size_t version_now = 91900;
+static int (*watcher)(int engine);
 
 static int fails(void)
 {
@@ -132,6 +133,23 @@ static descriptor *part(const descriptor *d, int name)
     return p;
 }
 
+static int64_t engine_of(const descriptor *plan)
+{
+    const descriptor *config = part(plan, DNN_PLAN_CONFIG);
+    int64_t engine = 0;
+    if (config)
+        value(config, DNN_ENGINE_INDEX, &engine, sizeof engine);
+    return engine;
+}
+
+/* Into the caller's descriptor of an engine. */
+static int set_engine(descriptor *engine, const descriptor *config)
+{
+    int64_t index;
+    value(config, DNN_ENGINE_INDEX, &index, sizeof index);
+    return set(engine, DNN_ENGINE_INDEX, DNN_IS_INT64, 1, &index);
+}
+
 static int finalize(void *p)
 {
     static const int needs[][3] = { { DNN_TENSOR, DNN_TENSOR_ID, DNN_TENSOR_STRIDES }, { DNN_OP_SDPA, DNN_SDPA_Q, DNN_SDPA_SCALE },
@@ -143,28 +161,46 @@ static int finalize(void *p)
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
         if (needs[i][0] == d->kind && (!find(d, needs[i][1]) || !find(d, needs[i][2])))
             return WRONG;
+    if (d->kind == DNN_PLAN && engine_of(d) == BAD)
+        return FAILED;
     d->whole = 1;
     planned += d->kind == DNN_PLAN;
     return 0;
 }
 
-/* The heuristics offer one configuration, which remembers its graph. */
+/* A configuration remembers its graph and its engine. */
+static int offer(const descriptor *heuristic, int type, int64_t room, int64_t *n, void **configs)
+{
+    static const int64_t engines[2][4] = { { 7, 8, BAD, 9 }, { 7 } };
+    descriptor *graph = part(heuristic, DNN_HEURISTIC_GRAPH);
+    int mode;
+    value(heuristic, DNN_HEURISTIC_MODE, &mode, sizeof mode);
+    *n = mode == DNN_HEURISTIC_A ? 4 : 1;
+    for (int64_t i = 0; i < *n && i < room; i++) {
+        descriptor *config = configs[i];
+        config->whole = 0;
+        if (set(config, DNN_HEURISTIC_GRAPH, type, 1, &graph) ||
+            set(config, DNN_ENGINE_INDEX, DNN_IS_INT64, 1, &engines[mode != DNN_HEURISTIC_A][i]))
+            return FAILED;
+    }
+    return 0;
+}
+
 static int get(const void *p, int name, int type, int64_t room, int64_t *n, void *values)
 {
     const descriptor *d = p;
-    const int64_t workspace = WORKSPACE, engine = 7;
+    const int64_t workspace = WORKSPACE;
     if (fails() || room < 1)
         return FAILED;
     *n = 1;
-    if (name == DNN_HEURISTIC_RESULTS) {
-        descriptor *config = *(void **)values, *graph = part(d, DNN_HEURISTIC_GRAPH);
-        config->whole = 0;
-        return set(config, DNN_HEURISTIC_GRAPH, type, 1, &graph);
-    }
+    if (name == DNN_HEURISTIC_RESULTS)
+        return offer(d, type, room, n, values);
     if (name == DNN_PLAN_WORKSPACE)
         memcpy(values, &workspace, sizeof workspace);
+    else if (name == DNN_CONFIG_ENGINE)
+        return set_engine(*(void **)values, d);
     else if (name == DNN_ENGINE_INDEX)
-        memcpy(values, &engine, sizeof engine);
+        value(d, DNN_ENGINE_INDEX, values, sizeof(int64_t));
     return 0;
 }
 
@@ -271,7 +307,7 @@ static int execute(void *handle, void *plan, void *pack)
     const attribute *all = find(graph, DNN_GRAPH_OPS);
     void *workspace;
     value(pack, DNN_PACK_WORKSPACE, &workspace, sizeof workspace);
-    if (fails() || handle != &calls || !workspace)
+    if (fails() || handle != &calls || !workspace || (watcher && watcher((int)engine_of(plan))))
         return FAILED;
     memset(workspace, 0x7f, WORKSPACE);
     memcpy(ops, all->bytes, (size_t)all->n * sizeof *ops);
@@ -308,4 +344,9 @@ int fake_cudnn_planned(void)
 void fake_cudnn_version(size_t v)
 {
     version_now = v;
+}
+
+void fake_cudnn_watch(int (*ran)(int engine))
+{
+    watcher = ran;
 }

@@ -11,6 +11,10 @@ int fake_cudnn_fail(int n);
 /* Descriptors that live; plans made since the last time. */
 int fake_cudnn_alive(void);
 int fake_cudnn_planned(void);
+/* Configurations that can be planned: engines 7, 8, (2, which cannot,) 9 in one mode, 7 in the other. */
+enum { FAKE_CUDNN_CONFIGS = 4 };
+/* Told of each execution, with the number of the engine; NULL: nobody. Not 0: it fails. */
+void fake_cudnn_watch(int (*ran)(int engine));
 /* What version() says from now on. */
 void fake_cudnn_version(size_t v);
 

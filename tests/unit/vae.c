@@ -101,9 +101,9 @@ static void open_sample(sample *x, const char *name)
     x->n = (size_t)(shape[0] * shape[1] * shape[2] * shape[3]);
     x->latents = tensor(t, "latents", shape);
     REQUIRE(x->bf16_rms && x->frames && x->latents, "%s: incomplete", path);
-    x->job = (prxi_vae_job) { (int)shape[1], (int)shape[2], (int)shape[3], 0 };
+    x->job = (prxi_vae_job) { (int)shape[1], (int)shape[2], (int)shape[3], 0, 0 };
     x->tiled_latents = tensor(t, "tiled.latents", shape);
-    x->tiled = (prxi_vae_job) { (int)shape[1], (int)shape[2], (int)shape[3], 1 };
+    x->tiled = (prxi_vae_job) { (int)shape[1], (int)shape[2], (int)shape[3], 1, 0 };
     x->tiled_frames = tensor(t, "tiled.frames", x->tiled_shape);
     prxi_tensors_close(&c, &t);
 }
@@ -160,7 +160,7 @@ static void check_prefix(const char *name, const sample *x)
     prxi_vae *v = open_vae(name, prxi_cpu_detect(), PRXI_F32);
     const size_t plane = (size_t)x->job.height * (size_t)x->job.width;
     const int z = prxi_vae_get_info(v)->z_dim;
-    const prxi_vae_job shorter = { x->job.frames - 1, x->job.height, x->job.width, 0 };
+    const prxi_vae_job shorter = { x->job.frames - 1, x->job.height, x->job.width, 0, 0 };
     float *latents = prxi_alloc(&mem, PRXI_MEM_MISC, (size_t)z * (size_t)shorter.frames * plane * sizeof *latents);
     for (int i = 0; i < z; i++)
         memcpy(latents + (size_t)(i * shorter.frames) * plane, x->latents + (size_t)(i * x->job.frames) * plane,

@@ -155,14 +155,14 @@ static void check_allocations(void)
     test_alloc a = { 0, 0, 0, 0 };
     prxi_mem m;
     prxi_ctx x = test_ctx(&m, &a);
-    FAULT_LOOP(x, a, open_and_decode(&x, &(prxi_vae_job) { 1, 2, 2, 0 }), (void)0);
-    FAULT_LOOP(x, a, open_and_decode(&x, &(prxi_vae_job) { 1, 130, 1, 1 }), (void)0);
+    FAULT_LOOP(x, a, open_and_decode(&x, &(prxi_vae_job) { 1, 2, 2, 0, 0 }), (void)0);
+    FAULT_LOOP(x, a, open_and_decode(&x, &(prxi_vae_job) { 1, 130, 1, 1, 0 }), (void)0);
 }
 
 static void check_calls(void)
 {
     static float latents[6 * 2 * 4], rgb[4 * 4 * 3];
-    const prxi_vae_job job = { 2, 2, 2, 0 };
+    const prxi_vae_job job = { 2, 2, 2, 0, 0 };
     prxi_vae *v = NULL;
     prxi_decoder *d = NULL;
     prxi_stream s;
@@ -173,9 +173,9 @@ static void check_calls(void)
     CHECK(prxi_vae_config(&c, MODEL, &info) == PRX_OK && info.z_dim == 6 && info.scale_spatial == 2 &&
               info.scale_temporal == 1 && !info.mean, "config alone: %s", c.error.text);
     REQUIRE(prxi_vae_open(&c, &v, MODEL, &k, PRXI_BF16) == PRX_OK, "%s", c.error.text);
-    CHECK(prxi_decoder_open(&c, &d, v, &(prxi_vae_job) { 1, 0, 2, 0 }) == PRX_EINVAL, "height 0");
+    CHECK(prxi_decoder_open(&c, &d, v, &(prxi_vae_job) { 1, 0, 2, 0, 0 }) == PRX_EINVAL, "height 0");
     prxi_clear(&c);
-    CHECK(prxi_decoder_open(&c, &d, v, &(prxi_vae_job) { 1, 1 << 30, 2, 0 }) == PRX_EINVAL, "height 2^30");
+    CHECK(prxi_decoder_open(&c, &d, v, &(prxi_vae_job) { 1, 1 << 30, 2, 0, 0 }) == PRX_EINVAL, "height 2^30");
     prxi_clear(&c);
     REQUIRE(prxi_decoder_open(&c, &d, v, &job) == PRX_OK, "%s", c.error.text);
     prxi_stream_init(&s, &c, 2);

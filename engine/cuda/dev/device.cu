@@ -103,6 +103,8 @@ int prxi_cu_open(void *dev)
         err = check(d, cudaEventCreateWithFlags(&d->filled[i], cudaEventDisableTiming), "event");
         if (err == PRX_OK)
             err = check(d, cudaEventCreateWithFlags(&d->left[i], cudaEventDisableTiming), "event");
+        if (err == PRX_OK)
+            err = check(d, cudaEventCreate(&d->marks[i]), "event");
     }
     return err < 0 ? err : prxi_cu_lt_open(d, static_cast<unsigned char *>(dev) + sizeof(device));
 }
@@ -114,6 +116,7 @@ void prxi_cu_close(void *dev)
     for (int i = 0; i < 2; i++) {
         cudaEventDestroy(d->filled[i]);
         cudaEventDestroy(d->left[i]);
+        cudaEventDestroy(d->marks[i]);
     }
     cudaStreamDestroy(d->copies);
     cudaStreamDestroy(d->stream);
@@ -208,6 +211,21 @@ int prxi_cu_sync(void *dev)
 {
     device *d = as_device(dev);
     return check(d, cudaStreamSynchronize(d->stream), "waiting for the device");
+}
+
+int prxi_cu_mark(void *dev, int i)
+{
+    device *d = as_device(dev);
+    return check(d, cudaEventRecord(d->marks[i], d->stream), "marking a moment");
+}
+
+int prxi_cu_between(void *dev, float *ms)
+{
+    device *d = as_device(dev);
+    cudaError_t err = cudaEventSynchronize(d->marks[1]);
+    if (err == cudaSuccess)
+        err = cudaEventElapsedTime(ms, d->marks[0], d->marks[1]);
+    return check(d, err, "time between two moments");
 }
 
 void *prxi_cu_stream(void *dev)

@@ -20,6 +20,8 @@ int  prxi_cu_fetch(void *dev, int slot, void *to, const void *host, size_t bytes
 int  prxi_cu_arrive(void *dev, int slot);
 int  prxi_cu_leave(void *dev, int slot);
 int  prxi_cu_sync(void *dev);
+int  prxi_cu_mark(void *dev, int i);
+int  prxi_cu_between(void *dev, float *ms);
 void *prxi_cu_stream(void *dev);
 
 /* cuBLASLt's part of the handle. */

@@ -13,6 +13,7 @@ struct device {
 #ifndef PRXI_CUDA_EMU
     cudaStream_t stream, copies;
     cudaEvent_t filled[2], left[2];    /* of the slots: the copy is done; nothing reads it any more */
+    cudaEvent_t marks[2];
     struct lt_state *lt;               /* gemm_lt.cu: behind the handle, in the same block of memory */
 #endif
     int shared_max;                    /* dynamic shared memory that a block may have */

@@ -45,6 +45,8 @@ extern "C" __attribute__((visibility("default"))) const prxi_cuda_module *prxi_c
     m.leave = prxi_cu_leave;
     m.zero = prxi_cu_zero;
     m.sync = prxi_cu_sync;
+    m.mark = prxi_cu_mark;
+    m.between = prxi_cu_between;
     m.layernorm = prxi_cu_layernorm;
     m.rmsnorm = prxi_cu_rmsnorm;
     m.rms_silu = prxi_cu_rms_silu_run;

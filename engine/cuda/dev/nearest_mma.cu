@@ -33,7 +33,7 @@ template <int D> PRXI_KERNEL void PRXI_BOUNDS(THREADS) nearest_kernel(prxi_cu_ne
 {
     PRXI_SHARED(shared);
     bf16 *points = reinterpret_cast<bf16 *>(shared), *centroids = points + TILE_ROWS * D;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, tiles = (a.k + TILE_ROWS - 1) / TILE_ROWS;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, k = a.k, tiles = (k + TILE_ROWS - 1) / TILE_ROWS;
     const int64_t head = blockIdx.y, first = (int64_t)blockIdx.x * TILE_ROWS;
     const bf16 *x = static_cast<const bf16 *>(a.x) + head * D, *c = static_cast<const bf16 *>(a.centroids) + head * a.k * D;
     const float *halves = a.halves + head * a.k;
@@ -58,10 +58,12 @@ template <int D> PRXI_KERNEL void PRXI_BOUNDS(THREADS) nearest_kernel(prxi_cu_ne
         tile_scores<D>(s, q, centroids + t % STAGES * TILE_ROWS * D, 1.0f);
         PRXI_UNROLL
         for (int n = 0; n < TILE_ROWS / 8; n++) {
+            const int col0 = t * TILE_ROWS + n * 8 + (lane & 3) * 2;
+            const float half[2] = { col0 < k ? halves[col0] : PRXI_INFINITY, col0 + 1 < k ? halves[col0 + 1] : PRXI_INFINITY };
             PRXI_UNROLL
             for (int j = 0; j < 4; j++) {
-                const int col = t * TILE_ROWS + n * 8 + (lane & 3) * 2 + (j & 1);
-                const float v = col < a.k ? s[n][j] - halves[col] : -PRXI_INFINITY;
+                const int col = col0 + (j & 1);
+                const float v = s[n][j] - half[j & 1];
                 if (v > best[j >> 1]) {             /* ascending: the first of equals stays */
                     best[j >> 1] = v;
                     at[j >> 1] = col;
