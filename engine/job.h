@@ -87,6 +87,8 @@ struct prx_job {
     size_t plan_bytes;                     /* what is expected to be resident at the worst moment */
     size_t weight_bytes;                   /* what the transformer's weights may take on a device; SIZE_MAX elsewhere */
     prxi_dit_fit fit;                      /* which is so much of them */
+    size_t decode_bytes;                   /* of the decoder, on a device */
+    int keep_in_decode;                    /* the transformer's weights stay there while it runs */
     size_t budget;                         /* device memory that the job may take; SIZE_MAX elsewhere */
 
     /* ---- running ---- */
@@ -98,6 +100,7 @@ struct prx_job {
     const prxi_dit *dit;
     prxi_dit_run *dit_run;
     float *latents, *v[PRXI_BRANCHES];     /* where the network runs */
+    float *before;                         /* the latents that the step began with: for the guard */
     float *host_latents;                   /* a copy, when that is a device */
     prxi_step_stat *stats;                 /* [steps] */
     double *density;                       /* [steps][branches][layers] */
@@ -108,6 +111,7 @@ struct prx_job {
     prxi_device *rgb_device;               /* where rgb is, and rgb8_device beside it; NULL: here */
     float *rgb;
     uint8_t *rgb8, *rgb8_device;
+    int yuv;                               /* frames come from the device as planes, in rgb8 */
     prxi_writer *writer;
     prxi_dump *dump;
     int tapped;                            /* q, k, v of the wanted layer are in the dump */
@@ -134,6 +138,8 @@ int  prxi_plan(prx_job *j);
 void prxi_unplan(prx_job *j);
 /* What a cache policy is told about a planned job. */
 void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env);
+/* Why frames must come from a device as RGB; NULL: planes will do. */
+const char *prxi_plan_rgb(const prx_job *j);
 /* Attention of step i: the job's policy, or the dense one where a schedule says so. */
 const prxi_attn_policy *prxi_plan_attention(const prx_job *j, int i);
 int  prxi_plan_estimate(prx_job *j);       /* measures for the plan's text */

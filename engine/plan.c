@@ -245,7 +245,7 @@ static size_t denoise_bytes(const prx_job *j)
     const prxi_dit_clip clip = { j->clip.frames, j->clip.height, j->clip.width, j->branches,
                                  { (int)j->set.max_text, (int)j->set.max_text }, { NULL, NULL }, (int)j->set.max_text };
     const size_t run = prxi_dit_run_bytes(&j->model->dit_cfg[0], &clip, j->engine->dtype);
-    const size_t latents = prxi_mul(j->latent_elems * sizeof(float), (size_t)(3 + j->scheduler->state_tensors));
+    const size_t latents = prxi_mul(j->latent_elems * sizeof(float), (size_t)(4 + j->scheduler->state_tensors));
     return prxi_add(prxi_add(run, latents), prxi_add(j->attn_plan.bytes, j->cache_plan.bytes));
 }
 
@@ -268,9 +268,18 @@ static int plan_device_memory(prx_job *j)
     j->budget = wanted > 0 && wanted < have ? wanted : have;
     j->weight_bytes = j->budget > denoise ? j->budget - denoise : 0;
     j->fit = prxi_dit_fit_in(&j->model->dit_cfg[0], j->engine->dtype, j->weight_bytes);
-    j->plan_bytes = max_size(text, prxi_add(j->fit.bytes, denoise));
-    if (j->fit.resident >= 0 && text <= j->budget)
+    const int found = prxi_vae_device_bytes(&j->ctx, j->model->dir, prxi_job_kernels(j), j->engine->dtype, &j->clip, &j->decode_bytes);
+    if (found < 0)
+        return found;
+    j->keep_in_decode = prxi_add(j->fit.bytes, j->decode_bytes) <= j->budget;
+    j->plan_bytes = max_size(max_size(text, prxi_add(j->fit.bytes, denoise)), j->decode_bytes);
+    if (j->fit.resident >= 0 && text <= j->budget && j->decode_bytes <= j->budget)
         return PRX_OK;
+    if (j->fit.resident >= 0 && text <= j->budget)
+        return prxi_fail(&j->ctx, PRX_ENOMEM, "device memory: %.2f GiB needed for the decoder; %.2f GiB of %.2f on %s may be taken; "
+                         "a smaller size, %s--device cpu need less of it",
+                         gib(j->decode_bytes), gib(j->budget), gib(info.memory), info.name,
+                         j->clip.tiling ? "or " : "--set vae.tiling=true or ");
     return prxi_fail(&j->ctx, PRX_ENOMEM,
                      "device memory: %.2f GiB needed (transformer %.2f with two blocks at a time, activations %.2f, "
                      "text encoder %.2f before it); %.2f GiB of %.2f on %s may be taken; "
@@ -351,6 +360,7 @@ static cJSON *memory_json(const prx_job *j)
     if (have != SIZE_MAX)
         cJSON_AddNumberToObject(o, "available_bytes", (double)have);
     if (j->engine->cuda) {
+        cJSON_AddNumberToObject(o, "decoder_on_device_bytes", (double)j->decode_bytes);
         cJSON_AddNumberToObject(o, "transformer_on_device_bytes", (double)j->fit.bytes);
         cJSON_AddNumberToObject(o, "blocks_on_device", j->fit.resident);
         cJSON_AddNumberToObject(o, "blocks_from_host", j->model->dit_cfg[0].layers - j->fit.resident);
@@ -377,6 +387,33 @@ int prxi_plan_estimate(prx_job *j)
     return j->state == PRXI_JOB_PLANNED && !j->engine->cuda ? estimate(j) : PRX_OK;
 }
 
+const char *prxi_plan_rgb(const prx_job *j)
+{
+    prxi_ctx quiet = { .mem = j->ctx.mem };
+    const char *path = j->text[PRXI_TEXT_OUTPUT], *dump = j->text[PRXI_TEXT_DUMP];
+    const prxi_muxer *mux = path && *path ? prxi_muxer_for(&quiet, path) : NULL;
+    if (dump && *dump)
+        return "the dump has RGB";
+    if (j->on_frame)
+        return "the program takes RGB";
+    if (mux && !mux->write_yuv)
+        return "the file takes RGB";
+    return !mux ? "there is no file" : j->set.tiling ? "tiles are blended on the CPU" : NULL;
+}
+
+/* What a device does behind the transformer, and what of it comes to the host. */
+static void add_decoder(const prx_job *j, cJSON *o)
+{
+    static const char *const by[] = { "own kernel or cuDNN, the faster one of each shape", "own kernel",
+                                      "cuDNN where it has a form of them" };
+    const char *rgb = prxi_plan_rgb(j);
+    char text[80] = "YUV 4:2:0";
+    if (rgb)
+        snprintf(text, sizeof text, "RGB: %s", rgb);
+    cJSON_AddStringToObject(o, "convolutions", by[j->engine->cuda->cudnn ? j->set.conv : PRXI_CONV_OURS]);
+    cJSON_AddStringToObject(o, "frames_from_device", text);
+}
+
 cJSON *prxi_plan_json(const prx_job *j)
 {
     const prxi_dit_config *d = &j->model->dit_cfg[0];
@@ -397,6 +434,8 @@ cJSON *prxi_plan_json(const prx_job *j)
         cJSON_AddNumberToObject(o, "computed_steps", j->cache_plan.computed_steps);
     if (*j->cache_plan.note)
         cJSON_AddStringToObject(o, "cache_note", j->cache_plan.note);
+    if (j->engine->cuda)
+        add_decoder(j, o);
     if (j->estimated)
         cJSON_AddItemToObject(o, "expected", prxi_estimate_json(&j->estimate, &j->attn_plan, d->layers, (int)j->set.steps,
                                                                 j->cache_plan.computed_steps));

@@ -93,6 +93,7 @@ int prxi_run_alloc(prx_job *j)
     j->latents = prxi_device_alloc(&j->ctx, device, PRXI_MEM_ACTIVATIONS, bytes);
     for (int b = 0; b < j->branches; b++)
         j->v[b] = prxi_device_alloc(&j->ctx, device, PRXI_MEM_ACTIVATIONS, bytes);
+    j->before = prxi_device_alloc(&j->ctx, device, PRXI_MEM_ACTIVATIONS, bytes);
     if (device && !(j->host_latents = prxi_alloc(j->ctx.mem, PRXI_MEM_ACTIVATIONS, bytes)))
         return prxi_fail_nomem(&j->ctx, "latents", bytes);
     j->stats = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, steps, sizeof *j->stats);
@@ -104,8 +105,8 @@ int prxi_run_alloc(prx_job *j)
         j->density[i] = NAN;        /* attention has not run */
         j->probes[i] = (prxi_attn_probe) { NAN, NAN };
     }
-    if (!j->latents || !j->v[0] || (j->branches == 2 && !j->v[1]) || !j->stats || !j->density || !j->probes)
-        return prxi_fail_nomem(&j->ctx, "latents", 3 * bytes);
+    if (!j->latents || !j->before || !j->v[0] || (j->branches == 2 && !j->v[1]) || !j->stats || !j->density || !j->probes)
+        return prxi_fail_nomem(&j->ctx, "latents", 4 * bytes);
     return PRX_OK;
 }
 
@@ -200,16 +201,35 @@ static int use_expert(prx_job *j, int expert)
     return err;
 }
 
+/* Runs the step's network again, everything of it and no cache, to see where the first value that is not finite comes from. */
+static int find_cause(prx_job *j, const prxi_step *st, int64_t first)
+{
+    prxi_cache_report reports[PRXI_BRANCHES];
+    const prxi_dit_hooks hooks = { prxi_plan_attention(j, st->index), j->attn_priv, prxi_cache_policy_find("none"), NULL, reports, NULL,
+                                   NULL };
+    const char *where = prxi_dit_find_bad(&j->stream, j->dit_run, st, j->before, &hooks, j->v);
+    const int err = prxi_stream_error(&j->stream);
+    if (err < 0)
+        return err;
+    if (!where)
+        return prxi_fail(&j->ctx, PRX_ENUMERIC, "step %d: the network's output is not finite (value %lld); computed again, with cache "
+                         "none, it is; cache %s", j->step, (long long)first, j->cache->name);
+    return prxi_fail(&j->ctx, PRX_ENUMERIC, "step %d: the network's output is not finite (value %lld); it begins in %s; try --dtype f32",
+                     j->step, (long long)first, where);
+}
+
 /* The values after a step, and whether the network was the cause. */
-static int check_finite(prx_job *j)
+static int check_finite(prx_job *j, const prxi_step *st)
 {
     const prxi_latent_ops *ops = &prxi_job_kernels(j)->latent;
     const int64_t n = (int64_t)j->latent_elems, bad = ops->bad(&j->stream, n, j->latents);
     if (bad < 0)
         return prxi_stream_error(&j->stream);
     const int64_t first = ops->bad(&j->stream, n, j->v[0]);
-    return prxi_fail(&j->ctx, PRX_ENUMERIC, "step %d: %s is not finite (value %lld); try --dtype f32", j->step,
-                     first < 0 ? "the latents" : "the network's output", (long long)(first < 0 ? bad : first));
+    if (first >= 0 && j->dit_run)
+        return find_cause(j, st, first);
+    return prxi_fail(&j->ctx, PRX_ENUMERIC, "step %d: the latents are not finite (value %lld); the scheduler %s made them of the network's "
+                     "output, which is", j->step, (long long)bad, j->scheduler->name);
 }
 
 static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
@@ -249,6 +269,7 @@ int prxi_run_denoise(prx_job *j)
         stat->reports[b] = (prxi_cache_report) { .reason = "no cache", .diff = NAN };
     stat->sigma = st.sigma;
     stat->timestep = st.timestep;
+    prxi_stream_copy(&j->stream, j->before, j->latents, j->latent_elems * sizeof(float));
     if (!j->cache->begin_step || !j->cache->begin_step(j->cache_priv, &j->stream, &st, j->v[0], stat->reports))
         err = run_network(j, &st, stat);
     if (err == PRX_OK)
@@ -257,7 +278,7 @@ int prxi_run_denoise(prx_job *j)
         return err;
     prxi_sched_step(j->sched, i, j->v[0], j->latents);
     j->step++;
-    err = check_finite(j);              /* waits for a device: the only wait of a step whose cache decides nothing */
+    err = check_finite(j, &st);              /* waits for a device: the only wait of a step whose cache decides nothing */
     stat->seconds = prxi_now() - t;
     j->phases.denoise += stat->seconds;
     if (err < 0 || (err = dump_latents(j, j->step)) < 0)
@@ -277,9 +298,11 @@ static int open_frames(prx_job *j)
     const size_t n = pixels * (size_t)j->model->vae_info.scale_temporal;
     j->rgb_device = prxi_decoder_device(j->vae, &j->clip);
     j->rgb = prxi_device_alloc(&j->ctx, j->rgb_device, PRXI_MEM_FRAMES, n * sizeof(float));
+    const size_t planes = prxi_yuv420_bytes((int)j->set.width, (int)j->set.height);
+    j->yuv = j->rgb_device && j->writer && prxi_writer_takes_yuv(j->writer) && !prxi_plan_rgb(j);
     j->rgb8 = prxi_alloc(j->ctx.mem, PRXI_MEM_FRAMES, pixels);
     if (j->rgb_device)
-        j->rgb8_device = prxi_device_alloc(&j->ctx, j->rgb_device, PRXI_MEM_FRAMES, pixels);
+        j->rgb8_device = prxi_device_alloc(&j->ctx, j->rgb_device, PRXI_MEM_FRAMES, pixels + (j->yuv ? planes : 0));
     if (!j->rgb || !j->rgb8 || (j->rgb_device && !j->rgb8_device))
         return prxi_fail_nomem(&j->ctx, "frames", n * sizeof(float));
     return PRX_OK;
@@ -288,7 +311,7 @@ static int open_frames(prx_job *j)
 static int start_decode(prx_job *j)
 {
     const double t = prxi_now();
-    prxi_run_drop_network(j, j->set.keep_weights && j->model->experts == 1);
+    prxi_run_drop_network(j, j->set.keep_weights && j->model->experts == 1 && (!j->engine->cuda || j->keep_in_decode));
     int err = prxi_model_acquire_vae(&j->ctx, j->model, &j->vae);
     if (err == PRX_OK)
         err = open_frames(j);
@@ -303,12 +326,14 @@ static int emit_frame(prx_job *j, const float *rgb)
     const size_t pixels = (size_t)j->set.width * (size_t)j->set.height * 3;
     const double t = prxi_now();
     int err = PRX_OK;
-    if (j->rgb_device)
+    if (j->yuv)
+        prxi_job_kernels(j)->latent.planes(&j->stream, (int)j->set.width, (int)j->set.height, rgb, j->rgb8_device, j->rgb8);
+    else if (j->rgb_device)
         prxi_job_kernels(j)->latent.bytes(&j->stream, (int64_t)pixels, rgb, j->rgb8_device, j->rgb8);
     else
         prxi_rgb_to_u8(rgb, pixels, j->rgb8);
     if ((err = prxi_stream_error(&j->stream)) == PRX_OK && j->writer)
-        err = prxi_writer_frame(&j->ctx, j->writer, j->rgb8);
+        err = (j->yuv ? prxi_writer_frame_yuv : prxi_writer_frame)(&j->ctx, j->writer, j->rgb8);
     if (err == PRX_OK && j->dump)
         err = prxi_dump_write(&j->ctx, j->dump, "frames", (size_t)j->frame * pixels, j->rgb8, pixels);
     if (err == PRX_OK && j->on_frame) {
@@ -368,6 +393,7 @@ void prxi_run_close(prx_job *j)
         prxi_device_free(&j->ctx, j->stream.device, j->v[b]);
     }
     prxi_device_free(&j->ctx, j->stream.device, j->latents);
+    prxi_device_free(&j->ctx, j->stream.device, j->before);
     prxi_free(j->ctx.mem, j->host_latents);
     prxi_free(j->ctx.mem, j->stats);
     prxi_free(j->ctx.mem, j->density);

@@ -45,6 +45,18 @@ void prxi_rgb_to_yuv420(const uint8_t *rgb, int width, int height, const prxi_pl
     }
 }
 
+size_t prxi_yuv420_bytes(int width, int height)
+{
+    return (size_t)width * (size_t)height + 2 * (((size_t)width + 1) / 2) * (((size_t)height + 1) / 2);
+}
+
+prxi_planes prxi_planes_of(uint8_t *first, int width, int height)
+{
+    const int half = (width + 1) / 2;
+    uint8_t *u = first + (size_t)width * (size_t)height;
+    return (prxi_planes) { { first, u, u + (size_t)half * (((size_t)height + 1) / 2) }, { width, half, half } };
+}
+
 void prxi_rgb_to_u8(const float *rgb, size_t n, uint8_t *out)
 {
     for (size_t i = 0; i < n; i++) {

@@ -309,6 +309,15 @@ void prxi_av_close(prxi_ctx *c, prxi_av_output *o)
     prxi_vout_close(c, &o->out);
 }
 
+static int video_send(video *v, prxi_ctx *c)
+{
+    AVFrame *f = v->av.frame;
+    f->pts = v->next++;
+    /* A quality scale is asked of every frame. */
+    f->quality = v->av.enc->flags & AV_CODEC_FLAG_QSCALE ? v->av.enc->global_quality : 0;
+    return prxi_av_send(c, &v->av, 0);
+}
+
 static int video_write(void *priv, prxi_ctx *c, const uint8_t *rgb)
 {
     video *v = priv;
@@ -318,10 +327,21 @@ static int video_write(void *priv, prxi_ctx *c, const uint8_t *rgb)
     const prxi_planes p = { { f->data[0], f->data[1], f->data[2] },
                             { f->linesize[0], f->linesize[1], f->linesize[2] } };
     prxi_rgb_to_yuv420(rgb, f->width, f->height, &p);
-    f->pts = v->next++;
-    /* A quality scale is asked of every frame. */
-    f->quality = v->av.enc->flags & AV_CODEC_FLAG_QSCALE ? v->av.enc->global_quality : 0;
-    return prxi_av_send(c, &v->av, 0);
+    return video_send(v, c);
+}
+
+static int video_write_yuv(void *priv, prxi_ctx *c, const uint8_t *planes)
+{
+    video *v = priv;
+    AVFrame *f = v->av.frame;
+    if (av_frame_make_writable(f) < 0)
+        return prxi_av_fail(c, &v->av, "frame", AVERROR(ENOMEM));
+    for (int i = 0; i < 3; i++) {
+        const int w = i ? (f->width + 1) / 2 : f->width, h = i ? (f->height + 1) / 2 : f->height;
+        for (int y = 0; y < h; y++, planes += w)
+            memcpy(f->data[i] + (ptrdiff_t)y * f->linesize[i], planes, (size_t)w);
+    }
+    return video_send(v, c);
 }
 
 static int video_finish(void *priv, prxi_ctx *c)
@@ -366,6 +386,7 @@ const char *prxi_encoder_at(int i)
         .priv_size = sizeof(video),                                                               \
         .open = open_##id,                                                                        \
         .write = video_write,                                                                     \
+        .write_yuv = video_write_yuv,                                                             \
         .finish = video_finish,                                                                   \
         .close = video_close,                                                                     \
     };

@@ -20,6 +20,8 @@ typedef struct prxi_muxer {
     size_t priv_size;
     int (*open)(void *priv, prxi_ctx *c, const char *path, const prxi_video_spec *spec);
     int (*write)(void *priv, prxi_ctx *c, const uint8_t *rgb);
+    /* The same of a frame in YUV 4:2:0 as color.h makes it, its three planes one behind the other without gaps; NULL: RGB only. */
+    int (*write_yuv)(void *priv, prxi_ctx *c, const uint8_t *planes);
     /* Finishes the file: after PRX_OK it stands under its name. */
     int (*finish)(void *priv, prxi_ctx *c);
     /* Frees everything; without finish, removes what was written. */
@@ -38,6 +40,11 @@ int  prxi_writer_open(prxi_ctx *c, prxi_writer **out, const prxi_muxer *m, const
                       const prxi_video_spec *spec);
 /* Copies the frame into the queue; blocks while it is full. Returns the first error of the thread. */
 int  prxi_writer_frame(prxi_ctx *c, prxi_writer *w, const uint8_t *rgb);
+/* Whether frames may come as planes, and such a frame; both kinds may follow each other. */
+int  prxi_writer_takes_yuv(const prxi_writer *w);
+int  prxi_writer_frame_yuv(prxi_ctx *c, prxi_writer *w, const uint8_t *planes);
+/* Bytes of the planes of a frame. */
+size_t prxi_yuv420_bytes(int width, int height);
 /* Waits for the queue, completes the file. */
 int  prxi_writer_finish(prxi_ctx *c, prxi_writer *w);
 /* Joins the thread and frees; an unfinished file is removed and an old target is untouched. */

@@ -13,11 +13,13 @@ struct prxi_writer {
     const prxi_muxer *mux;
     void *priv;
     uint8_t *ring;
-    size_t bytes;            /* of one frame */
+    size_t bytes, rgb_bytes; /* of a slot; of one frame in RGB */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     pthread_t thread;
     int first, filled;       /* ring slots: first is the oldest */
+    size_t yuv_bytes;        /* of a frame as planes */
+    int yuv[RING];           /* slot holds planes */
     int started, ending, stop, done;
     int err;
 };
@@ -36,12 +38,13 @@ static int check_spec(prxi_ctx *c, const char *path, const prxi_video_spec *s)
 }
 
 /* The next frame to write, or NULL at the end or when stopped. */
-static const uint8_t *take(prxi_writer *w)
+static const uint8_t *take(prxi_writer *w, int *yuv)
 {
     pthread_mutex_lock(&w->lock);
     while (w->filled == 0 && !w->ending && !w->stop)
         pthread_cond_wait(&w->changed, &w->lock);
     const uint8_t *frame = w->filled > 0 && !w->stop ? w->ring + (size_t)w->first * w->bytes : NULL;
+    *yuv = w->yuv[w->first];
     pthread_mutex_unlock(&w->lock);
     return frame;
 }
@@ -60,9 +63,9 @@ static void *run(void *cookie)
 {
     prxi_writer *w = cookie;
     const uint8_t *frame;
-    int err = PRX_OK;
-    while (err == PRX_OK && (frame = take(w))) {
-        err = w->mux->write(w->priv, &w->ctx, frame);
+    int err = PRX_OK, yuv;
+    while (err == PRX_OK && (frame = take(w, &yuv))) {
+        err = (yuv ? w->mux->write_yuv : w->mux->write)(w->priv, &w->ctx, frame);
         give_back(w, err);
     }
     if (err == PRX_OK && !w->stop)
@@ -88,7 +91,9 @@ static int start(prxi_ctx *c, prxi_writer *w)
 
 static int open_muxer(prxi_ctx *c, prxi_writer *w, const char *path, const prxi_video_spec *spec)
 {
-    w->bytes = prxi_mul(3, prxi_mul((size_t)spec->width, (size_t)spec->height));
+    w->rgb_bytes = w->bytes = prxi_mul(3, prxi_mul((size_t)spec->width, (size_t)spec->height));
+    w->yuv_bytes = prxi_yuv420_bytes(spec->width, spec->height);
+    w->bytes = w->bytes < w->yuv_bytes ? w->yuv_bytes : w->bytes;       /* one row of one pixel */
     w->ring = prxi_alloc(c->mem, PRXI_MEM_FRAMES, prxi_mul(RING, w->bytes));
     if (!w->ring)
         return prxi_fail_nomem(c, "frame queue", prxi_mul(RING, w->bytes));
@@ -129,7 +134,7 @@ int prxi_writer_open(prxi_ctx *c, prxi_writer **out, const prxi_muxer *m, const 
     return err;
 }
 
-int prxi_writer_frame(prxi_ctx *c, prxi_writer *w, const uint8_t *rgb)
+static int put(prxi_ctx *c, prxi_writer *w, const uint8_t *frame, size_t bytes, int yuv)
 {
     pthread_mutex_lock(&w->lock);
     while (w->filled == RING && !w->done)
@@ -141,12 +146,28 @@ int prxi_writer_frame(prxi_ctx *c, prxi_writer *w, const uint8_t *rgb)
         return prxi_pass_error(c, &w->ctx);
     if (over)
         return prxi_fail(c, PRX_ESTATE, "video writer: a frame after the end");
-    memcpy(w->ring + (size_t)slot * w->bytes, rgb, w->bytes);
+    memcpy(w->ring + (size_t)slot * w->bytes, frame, bytes);
     pthread_mutex_lock(&w->lock);
+    w->yuv[slot] = yuv;
     w->filled++;
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
     return PRX_OK;
+}
+
+int prxi_writer_frame(prxi_ctx *c, prxi_writer *w, const uint8_t *rgb)
+{
+    return put(c, w, rgb, w->rgb_bytes, 0);
+}
+
+int prxi_writer_takes_yuv(const prxi_writer *w)
+{
+    return w->mux->write_yuv != NULL;
+}
+
+int prxi_writer_frame_yuv(prxi_ctx *c, prxi_writer *w, const uint8_t *planes)
+{
+    return w->mux->write_yuv ? put(c, w, planes, w->yuv_bytes, 1) : prxi_fail(c, PRX_EINVAL, "video writer: it takes RGB only");
 }
 
 static void join(prxi_writer *w, int stop)

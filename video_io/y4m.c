@@ -19,8 +19,7 @@ static int y4m_open(void *priv, prxi_ctx *c, const char *path, const prxi_video_
     y4m *y = priv;
     y->width = spec->width;
     y->height = spec->height;
-    const size_t chroma = prxi_mul(((size_t)spec->width + 1) / 2, ((size_t)spec->height + 1) / 2);
-    y->bytes = prxi_add(prxi_mul((size_t)spec->width, (size_t)spec->height), prxi_mul(2, chroma));
+    y->bytes = prxi_yuv420_bytes(spec->width, spec->height);
     snprintf(y->header, sizeof y->header,
              "YUV4MPEG2 W%d H%d F%d:%d Ip A1:1 C420mpeg2 XYSCSS=420MPEG2 XCOLORRANGE=LIMITED XMATRIX=BT709\n", spec->width,
              spec->height, spec->fps_num, spec->fps_den);
@@ -44,18 +43,21 @@ static int y4m_header(y4m *y, prxi_ctx *c)
     return err;
 }
 
-static int y4m_write(void *priv, prxi_ctx *c, const uint8_t *rgb)
+static int y4m_write_yuv(void *priv, prxi_ctx *c, const uint8_t *planes)
 {
     y4m *y = priv;
-    const int half = (y->width + 1) / 2;
-    uint8_t *u = y->frame + (size_t)y->width * (size_t)y->height;
-    const prxi_planes p = { { y->frame, u, u + (size_t)half * (((size_t)y->height + 1) / 2) },
-                            { y->width, half, half } };
-    prxi_rgb_to_yuv420(rgb, y->width, y->height, &p);
     int err = y4m_header(y, c);
     if (err < 0 || (err = prxi_vout_write(c, &y->out, "FRAME\n", 6)) < 0)
         return err;
-    return prxi_vout_write(c, &y->out, y->frame, y->bytes);
+    return prxi_vout_write(c, &y->out, planes, y->bytes);
+}
+
+static int y4m_write(void *priv, prxi_ctx *c, const uint8_t *rgb)
+{
+    y4m *y = priv;
+    const prxi_planes p = prxi_planes_of(y->frame, y->width, y->height);
+    prxi_rgb_to_yuv420(rgb, y->width, y->height, &p);
+    return y4m_write_yuv(priv, c, y->frame);
 }
 
 static int y4m_finish(void *priv, prxi_ctx *c)
@@ -79,6 +81,7 @@ const prxi_muxer prxi_muxer_y4m = {
     .priv_size = sizeof(y4m),
     .open = y4m_open,
     .write = y4m_write,
+    .write_yuv = y4m_write_yuv,
     .finish = y4m_finish,
     .close = y4m_close,
 };

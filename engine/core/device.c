@@ -5,7 +5,13 @@
 
 void *prxi_device_alloc(prxi_ctx *c, prxi_device *d, prxi_mem_tag tag, size_t bytes)
 {
-    return d ? d->alloc(d, bytes) : prxi_alloc(c->mem, tag, bytes);
+    if (!d)
+        return prxi_alloc(c->mem, tag, bytes);
+    void *p = d->alloc(d, bytes);
+    const int err = p ? PRX_OK : d->check(d);
+    if (err < 0)                            /* it is not the memory that is missing */
+        prxi_fail(c, err, "device %s: %s", d->name, d->error(d));
+    return p;
 }
 
 void prxi_device_free(prxi_ctx *c, prxi_device *d, void *p)

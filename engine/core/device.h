@@ -64,6 +64,8 @@ struct prxi_device {
     /* Decides who computes it, by time where that is open: writes what the convolution writes, and waits. */
     int (*conv_prepare)(prxi_device *d, const prxi_device_conv *a);
     int conv_turns;                                     /* a library for convolutions is there */
+    /* Waits for what is queued; negative when the device does not work any more. */
+    int (*check)(prxi_device *d);
     const char *(*error)(prxi_device *d);
     const struct prxi_cache_ops *cache;                 /* caching/ops.h: what step caches do to tensors there */
     const struct prxi_cluster_ops *cluster;             /* attention/attention.h: clustering, and lists that are built there */

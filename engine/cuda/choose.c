@@ -20,6 +20,16 @@ static int parse(prxi_ctx *c, prxi_cuda_attention *want)
     return prxi_fail(c, PRX_EINVAL, "PRAXINO_CUDA_ATTENTION: '%s': auto, portable, hopper or cudnn expected", set);
 }
 
+/* Whether times decide, as PRAXINO_CUDA_TUNE says: 1 unless the times are those of an emulation. */
+static int parse_tune(prxi_ctx *c, prxi_cuda *u)
+{
+    const char *set = getenv("PRAXINO_CUDA_TUNE");
+    const int given = set && *set;
+    u->tune = given ? strcmp(set, "1") == 0 : !u->info.emulated;
+    return !given || u->tune || strcmp(set, "0") == 0 ? PRX_OK
+                                                      : prxi_fail(c, PRX_EINVAL, "PRAXINO_CUDA_TUNE: '%s': 0 or 1 expected", set);
+}
+
 static int open_cudnn(prxi_ctx *c, prxi_cuda *u)
 {
     prxi_cudnn_api api;
@@ -39,7 +49,7 @@ int prxi_cuda_choose(prxi_ctx *c, prxi_cuda *u)
 {
     prxi_cuda_attention want;
     int err = parse(c, &want);
-    if (err < 0)
+    if (err < 0 || (err = parse_tune(c, u)) < 0)
         return err;
     u->hopper = u->info.hopper && want != PRXI_CUDA_PORTABLE;
     if (want == PRXI_CUDA_HOPPER && !u->hopper)

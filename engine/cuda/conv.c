@@ -218,7 +218,7 @@ int prxi_cuda_conv_prepare(prxi_cuda *u, const prxi_device_conv *a)
 {
     prxi_cudnn_conv s;
     prxi_clear(&u->own);
-    if (!u->cudnn || a->by == PRXI_CONV_OURS || !prxi_cuda_conv_shape(a, &s))
+    if (!u->cudnn || a->by == PRXI_CONV_OURS || (!u->tune && a->by == PRXI_CONV_AUTO) || !prxi_cuda_conv_shape(a, &s))
         return PRX_OK;
     const prxi_cuda_conv_choice *old = find(u, &s, a->add);
     if (!old && u->n_convs == PRXI_CUDA_CONVS)

@@ -38,6 +38,7 @@ struct prxi_cuda {
     prxi_cudnn *cudnn;                      /* NULL: not used */
     int dense_cudnn;                        /* it serves dense attention */
     int hopper, must_cudnn;                 /* attention90 serves what it can; dense attention never falls back from cuDNN */
+    int tune;                               /* what is faster is measured: PRAXINO_CUDA_TUNE=0 does not */
     prxi_choices *choices;                  /* measured here, kept on disk */
     prxi_cuda_conv_choice convs[PRXI_CUDA_CONVS];
     int n_convs;
@@ -82,6 +83,9 @@ int  prxi_cuda_conv(prxi_cuda *u, const prxi_device_conv *a);
 int  prxi_cuda_conv_prepare(prxi_cuda *u, const prxi_device_conv *a);
 /* The device as a word, for keys of what was measured on it. */
 void prxi_cuda_device_word(const prxi_cuda *u, char *out, size_t n);
+
+/* Products ask the disk for their algorithms, and leave new ones there (algos.c). */
+void prxi_cuda_remember_gemm(prxi_cuda *u);
 
 /* ---- the queue of the kernel for Hopper (queue.c) ---- */
 

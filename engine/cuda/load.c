@@ -186,6 +186,12 @@ static int device_zero(prxi_device *d, void *p, size_t bytes)
     return unlock(d, of(d)->module->zero(of(d)->dev, p, bytes));
 }
 
+static int device_check(prxi_device *d)
+{
+    pthread_mutex_lock(&of(d)->lock);
+    return unlock(d, of(d)->module->sync(of(d)->dev));
+}
+
 static const char *device_error(prxi_device *d)
 {
     if (!of(d)->own_failed)
@@ -249,7 +255,7 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
     }
     cuda->device = (prxi_device) { "cuda", device_alloc, device_release, device_put, device_get, device_copy, device_zero,
                                    device_alloc_host, device_release_host, device_fetch, device_arrive, device_leave,
-                                   device_linear, device_conv, device_conv_prepare, 0, device_error, &prxi_cuda_cache_ops,
+                                   device_linear, device_conv, device_conv_prepare, 0, device_check, device_error, &prxi_cuda_cache_ops,
                                    &prxi_cuda_cluster_ops };
     cuda->module = module;
     cuda->library = library;
@@ -274,6 +280,7 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
         prxi_cuda_unload(library);
         return err == PRX_EINVAL ? err : PRX_ENOTSUP;
     }
+    prxi_cuda_remember_gemm(cuda);
     *out = cuda;
     return PRX_OK;
 }

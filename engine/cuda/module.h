@@ -191,6 +191,16 @@ typedef struct prxi_cu_nearest {
     float *halves;                         /* [heads][k] scratch of the tuned kernel; NULL: the plain one */
 } prxi_cu_nearest;
 
+/* Where the algorithms of products are kept from one run to the next; shape: what one is chosen for. find: 1 when it is known. */
+enum { PRXI_CU_GEMM_SHAPE = 12, PRXI_CU_GEMM_ALGORITHM = 64 };
+
+typedef struct prxi_cu_gemm_memory {
+    void *cookie;
+    int tune;                              /* measure those that are not known; else the library's first choice */
+    int  (*find)(void *cookie, const int64_t shape[PRXI_CU_GEMM_SHAPE], unsigned char data[PRXI_CU_GEMM_ALGORITHM]);
+    void (*keep)(void *cookie, const int64_t shape[PRXI_CU_GEMM_SHAPE], const unsigned char data[PRXI_CU_GEMM_ALGORITHM]);
+} prxi_cu_gemm_memory;
+
 enum { PRXI_CU_CHUNK = 1024, PRXI_CU_CLUSTERS = 1024 };
 
 /* attention/attention.h: prxi_cluster_args, prxi_select_args. counts: [heads][chunks of PRXI_CU_CHUNK tokens][k]. */
@@ -334,6 +344,7 @@ typedef struct prxi_cuda_module {
     int (*store_rows)(void *dev, int type, int64_t rows, int64_t n, int64_t pitch, const float *x, void *y);
     int (*gemm)(void *dev, const prxi_cu_gemm *a);        /* cuBLASLt; the simple one in emulation */
     int (*gemm_simple)(void *dev, const prxi_cu_gemm *a);
+    void (*gemm_memory)(void *dev, const prxi_cu_gemm_memory *m);
     int (*attention)(void *dev, int type, const prxi_cu_attn *a);
     int (*attention_simple)(void *dev, int type, const prxi_cu_attn *a);
     int (*attention90)(void *dev, int type, const prxi_cu_attn *a);

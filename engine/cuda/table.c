@@ -335,6 +335,21 @@ static void rgb_bytes(prxi_stream *s, int64_t n, const float *rgb, uint8_t *devi
     done(s, err < 0 ? err : u->module->get(u->dev, host, device, (size_t)n));
 }
 
+static void rgb_planes(prxi_stream *s, int width, int height, const float *rgb, uint8_t *device, uint8_t *host)
+{
+    const int half = (width + 1) / 2;
+    const size_t luma = (size_t)width * (size_t)height, chroma = (size_t)half * (((size_t)height + 1) / 2);
+    uint8_t *y = device + 3 * luma;
+    const prxi_cu_yuv a = { device, width, height, { y, y + luma, y + luma + chroma }, { width, half, half } };
+    prxi_cuda *u = ready(s);
+    if (!u)
+        return;
+    int err = u->module->rgb_to_u8(u->dev, (int64_t)(3 * luma), rgb, device);
+    if (err == PRX_OK)
+        err = u->module->rgb_to_yuv(u->dev, &a);
+    done(s, err < 0 ? err : u->module->get(u->dev, host, y, luma + 2 * chroma));
+}
+
 /* ---- the VAE ---- */
 
 static prxi_cu_plane plane_of(const prxi_plane *p)
@@ -448,6 +463,6 @@ void prxi_cuda_kernels(prxi_kernels *k, prxi_cuda *cuda)
         .outer = { { patchify_f32, patchify_bf16 }, unpatchify, modulate },
         .frame = { frame_norm, frame_clear, frame_copy, frame_dup, frame_latent, frame_carry, frame_rgb },
         .plain = { text_attention, wide_attention },
-        .latent = { guide, latent_step, bad, rgb_bytes },
+        .latent = { guide, latent_step, bad, rgb_bytes, rgb_planes },
     };
 }

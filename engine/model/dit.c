@@ -73,6 +73,12 @@ typedef struct forward {
     int base;                   /* branch id of slot 0 */
 } forward;
 
+/* What an op has made of a group's rows, for the guard. */
+static void made(const forward *f, const group *g, int layer, const char *op, const void *p)
+{
+    prxi_dit_look(f->s, f->r, layer, op, f->r->d->dtype, p, g->rows * f->r->d->dim);
+}
+
 static void norm_rope(const forward *f, int64_t rows, void *x, const float *weight, int rope)
 {
     const prxi_dit *d = f->r->d;
@@ -165,25 +171,38 @@ static void run_block(const forward *f, const group *g, int layer)
     void *n = offset(r, r->n, at), *q = offset(r, r->q, at), *k = offset(r, r->k, at), *v = offset(r, r->v, at);
 
     residual_norm(f, g, NULL, NULL, scale, shift, n);
+    made(f, g, layer, "norm before self-attention", n);
     prxi_linear_run(f->s, b->self.q, rows, n, dim, q, dim);
     prxi_linear_run(f->s, b->self.k, rows, n, dim, k, dim);
     prxi_linear_run(f->s, b->self.v, rows, n, dim, v, dim);
     norm_rope(f, rows, q, b->self.norm_q, 1);
     norm_rope(f, rows, k, b->self.norm_k, 1);
+    made(f, g, layer, "queries of self-attention", q);
+    made(f, g, layer, "keys of self-attention", k);
+    made(f, g, layer, "values of self-attention", v);
     self_attention(f, g, layer);
+    made(f, g, layer, "self-attention", n);
     prxi_linear_run(f->s, b->self.out, rows, n, dim, v, dim);
+    made(f, g, layer, "output of self-attention", v);
 
     /* Without the cross-attention norm the queries come from x itself. */
     void *cross_in = d->cfg.cross_attn_norm ? n : offset(r, r->x, at);
     residual_norm(f, g, v, gate, b->norm2_weight, b->norm2_bias, d->cfg.cross_attn_norm ? n : NULL);
+    made(f, g, layer, "sum and norm before cross-attention", cross_in);
     prxi_linear_run(f->s, b->cross.q, rows, cross_in, dim, q, dim);
     norm_rope(f, rows, q, b->cross.norm_q, 0);
+    made(f, g, layer, "queries of cross-attention", q);
     cross_attention(f, g, layer);
+    made(f, g, layer, "cross-attention", n);
     prxi_linear_run(f->s, b->cross.out, rows, n, dim, v, dim);
+    made(f, g, layer, "output of cross-attention", v);
 
     residual_norm(f, g, v, NULL, m + 4 * dim, m + 3 * dim, n);
+    made(f, g, layer, "sum and norm before the feed-forward network", n);
     feed_forward(f, g, b);
+    made(f, g, layer, "feed-forward network", q);
     residual_norm(f, g, q, m + 5 * dim, NULL, NULL, NULL);
+    made(f, g, layer, "sum at its end", offset(r, r->x, at));
 }
 
 /* Asks the cache policy before block `layer` for the slots that stand there; next[] becomes where each goes on. */
@@ -241,8 +260,10 @@ static void run_head(const forward *f, int slot, float *v)
     const int *p = d->cfg.patch;
     const group g = { slot, 1, slot * r->tokens, r->tokens };
     residual_norm(f, &g, NULL, NULL, r->head + dim, r->head, r->n);
-    prxi_linear_run(f->s, d->proj_out, r->tokens, r->n, dim, r->out_rows,
-                    (int64_t)d->cfg.out_channels * p[0] * p[1] * p[2]);
+    made(f, &g, -1, "norm of the head", r->n);
+    const int64_t values = (int64_t)d->cfg.out_channels * p[0] * p[1] * p[2];
+    prxi_linear_run(f->s, d->proj_out, r->tokens, r->n, dim, r->out_rows, values);
+    prxi_dit_look(f->s, r, -1, "head", PRXI_F32, r->out_rows, r->tokens * values);
     const prxi_patch_args a = patch_args(r, d->cfg.out_channels, r->out_rows, v);
     d->k->outer.unpatchify(f->s, &a);
 }
@@ -253,6 +274,7 @@ void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, co
     const prxi_dit *d = r->d;
     const int64_t elems = r->tokens * d->dim;
     modulation(s, r, step->timestep);
+    prxi_dit_look(s, r, -1, "embedding of the timestep", PRXI_F32, r->mod, d->cfg.layers * 6 * d->dim);
     const prxi_patch_args a = patch_args(r, d->cfg.in_channels, latents, r->patches);
     d->k->outer.patchify[d->dtype](s, &a);
     const int64_t k = (int64_t)d->cfg.in_channels * d->cfg.patch[0] * d->cfg.patch[1] * d->cfg.patch[2];
@@ -260,6 +282,7 @@ void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, co
     for (int base = 0; base < r->clip.branches; base += r->batch) {
         const forward f = { s, r, step, h, base };
         prxi_linear_run(s, d->patch, r->tokens, r->patches, k, r->x, d->dim);
+        prxi_dit_look(s, r, -1, "embedding of the patches", d->dtype, r->x, elems);
         for (int i = 1; i < r->batch; i++)
             prxi_stream_copy(s, offset(r, r->x, i * elems), r->x, (size_t)elems * prxi_dtype_size(d->dtype));
         run_blocks(&f, r->batch);

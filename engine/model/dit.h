@@ -58,5 +58,9 @@ typedef struct prxi_dit_hooks {
  * branches; both lie where the kernels run. Errors go to the stream. */
 void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, const float *latents,
                       const prxi_dit_hooks *h, float *const v[PRXI_BRANCHES]);
+/* The same again, waiting after each op: "block 2, self-attention (value 7 of 96)", the first whose result is not finite, a text that stays
+ * valid as long as the run; NULL: none is. */
+const char *prxi_dit_find_bad(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, const float *latents, const prxi_dit_hooks *h,
+                              float *const v[PRXI_BRANCHES]);
 
 #endif

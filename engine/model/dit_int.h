@@ -54,7 +54,12 @@ struct prxi_dit_run {
     float *out_rows;                        /* [tokens, patch values of the output] f32 */
     void *x, *n, *q, *k, *v;                /* [batch, tokens, dim] */
     void *ffn;                              /* [PRXI_DIT_FFN_ROWS at most, ffn_dim] */
+    float *look;                            /* dit_look.c: room to widen values in; NULL: nobody looks */
+    char found[96];
 };
+
+/* Reads n values that an op has made (layer -1: outside of the blocks); nothing where nobody looks. */
+void prxi_dit_look(prxi_stream *s, prxi_dit_run *r, int layer, const char *op, prxi_dtype t, const void *p, int64_t n);
 
 int  prxi_dit_stream_open(prxi_ctx *c, prxi_dit *d, int first, size_t block_bytes);
 void prxi_dit_stream_close(prxi_ctx *c, prxi_dit *d);

@@ -25,6 +25,9 @@ typedef struct prxi_vae_job {
     int conv;                       /* prxi_conv_by, of a device */
 } prxi_vae_job;
 
+/* Device memory that a decode takes, weights and frames included; reads the config only. */
+int prxi_vae_device_bytes(prxi_ctx *c, const char *dir, const prxi_kernels *k, prxi_dtype dtype, const prxi_vae_job *job, size_t *bytes);
+
 typedef struct prxi_decoder prxi_decoder;      /* state of one clip: causal history, workspace */
 /* Workspace that a decode needs, independent of frames. */
 size_t prxi_decoder_bytes(const prxi_vae *v, const prxi_vae_job *job);

@@ -126,6 +126,7 @@ struct prxi_decoder {
 };
 
 /* Tiling: whole clip at the first call, finished frames are kept. */
+size_t prxi_vae_tile_bytes(const prxi_vae *v, const prxi_vae_job *job);      /* of the part where the kernels run */
 size_t prxi_vae_tiles_bytes(const prxi_vae *v, const prxi_vae_job *job);
 int prxi_vae_tiles_open(prxi_ctx *c, prxi_decoder *d);
 void prxi_vae_tiles_close(prxi_ctx *c, prxi_decoder *d);

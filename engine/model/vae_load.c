@@ -331,16 +331,11 @@ static void load_out(loader *l, int cin)
     v->out_bias = keep(l, r.bias, co);
 }
 
-static void load_block(loader *l, int i, int in)
+static void load_block(loader *l, int i)
 {
     prxi_vae *v = l->v;
     prxi_vae_block *b = &v->block[i];
     char prefix[80];
-    b->cout = v->cfg.base_dim * v->cfg.mult[v->cfg.blocks - 1 - i];
-    b->cin = in;
-    b->has_up = i < v->cfg.blocks - 1;
-    b->temporal = b->has_up && v->cfg.temporal[i];
-    b->up_cout = v->cfg.is_residual ? b->cout : b->cout / 2;
     for (int r = 0; r < v->cfg.res_per_block; r++) {
         snprintf(prefix, sizeof prefix, "decoder.up_blocks.%d.resnets.%d.", i, r);
         load_res(l, &b->res[r], r ? b->cout : b->cin, b->cout, prefix);
@@ -354,15 +349,39 @@ static void load_block(loader *l, int i, int in)
 }
 
 /* The shortcut round a block repeats channels: the counts must divide. */
-static int check_blocks(loader *l, int i, int in)
+static int check_block(prxi_ctx *c, const prxi_vae_dims *g, int i, int in)
 {
-    const prxi_vae_dims *g = &l->v->cfg;
     const int cout = g->base_dim * g->mult[g->blocks - 1 - i];
     const int factor = g->is_residual && i < g->blocks - 1 ? 4 * (g->temporal[i] ? 2 : 1) : 0;
     if (factor && cout * factor % in)
-        return prxi_fail(l->c, PRX_EFORMAT, "VAE: up block %d: %d channels cannot be shared out to %d", i, in, cout);
+        return prxi_fail(c, PRX_EFORMAT, "VAE: up block %d: %d channels cannot be shared out to %d", i, in, cout);
     if (!g->is_residual && i < g->blocks - 1 && cout < 2)
-        return prxi_fail(l->c, PRX_EFORMAT, "VAE: up block %d: %d channels cannot be halved", i, cout);
+        return prxi_fail(c, PRX_EFORMAT, "VAE: up block %d: %d channels cannot be halved", i, cout);
+    return PRX_OK;
+}
+
+/* Channels of every part, from the configuration. */
+static int shape_parts(prxi_ctx *c, prxi_vae *v)
+{
+    const prxi_vae_dims *g = &v->cfg;
+    int in = g->base_dim * g->mult[g->blocks - 1];
+    for (int i = 0; i < 2; i++)
+        v->mid[i].cin = v->mid[i].cout = in;
+    for (int i = 0; i < g->blocks; i++) {
+        prxi_vae_block *b = &v->block[i];
+        const int err = check_block(c, g, i, in);
+        if (err < 0)
+            return err;
+        b->cin = in;
+        b->cout = g->base_dim * g->mult[g->blocks - 1 - i];
+        b->has_up = i < g->blocks - 1;
+        b->temporal = b->has_up && g->temporal[i];
+        in = b->up_cout = g->is_residual ? b->cout : b->cout / 2;
+        for (int k = 0; k < g->res_per_block; k++) {
+            b->res[k].cin = k ? b->cout : b->cin;
+            b->res[k].cout = b->cout;
+        }
+    }
     return PRX_OK;
 }
 
@@ -392,13 +411,9 @@ static void load_all(loader *l)
     load_conv1(l, &v->qkv, 3 * top, top, "decoder.mid_block.attentions.0.", "to_qkv");
     load_conv1(l, &v->proj, top, top, "decoder.mid_block.attentions.0.", "proj");
     load_res(l, &v->mid[1], top, top, "decoder.mid_block.resnets.1.");
-    int in = top;
-    for (int i = 0; i < v->cfg.blocks && l->err == PRX_OK; i++) {
-        if ((l->err = check_blocks(l, i, in)) == PRX_OK)
-            load_block(l, i, in);
-        in = v->block[i].up_cout;
-    }
-    in = v->cfg.base_dim * v->cfg.mult[0];
+    for (int i = 0; i < v->cfg.blocks && l->err == PRX_OK; i++)
+        load_block(l, i);
+    const int in = v->cfg.base_dim * v->cfg.mult[0];
     v->norm_out = load_gamma(l, 4, in, "decoder.", "norm_out.gamma");
     load_out(l, in);
 }
@@ -457,7 +472,7 @@ int prxi_vae_open(prxi_ctx *c, prxi_vae **out, const char *dir, const prxi_kerne
     l.v->dtype = dtype;
     if (snprintf(path, sizeof path, "%s/vae", dir) >= (int)sizeof path)
         l.err = prxi_fail(c, PRX_EINVAL, "%s: path too long", dir);
-    if (l.err == PRX_OK && (l.err = load_config(c, dir, &l.v->cfg)) == PRX_OK)
+    if (l.err == PRX_OK && (l.err = load_config(c, dir, &l.v->cfg)) == PRX_OK && (l.err = shape_parts(c, l.v)) == PRX_OK)
         l.err = prxi_tensors_open_dir(c, &l.t, path, "diffusion_pytorch_model");
     if (l.err == PRX_OK)
         load_all(&l);
@@ -477,4 +492,58 @@ int prxi_vae_open(prxi_ctx *c, prxi_vae **out, const char *dir, const prxi_kerne
 const prxi_vae_info *prxi_vae_get_info(const prxi_vae *v)
 {
     return &v->info;
+}
+
+/* ---- what a device needs, before anything is loaded ---- */
+
+static size_t conv_bytes(const prxi_vae *v, int64_t cout, int64_t cin, int kt, int k, int64_t shortcut)
+{
+    const int64_t row = kt * k * k * prxi_conv_pitch(cin) + prxi_conv_pitch(shortcut);
+    const int library = v->k.device->conv_turns && v->dtype == PRXI_BF16 && !shortcut && cin % 8 == 0 && cout % 8 == 0;
+    const int turns = library ? kt : 1;
+    return prxi_mul(prxi_mul((size_t)cout, (size_t)row * prxi_dtype_size(v->dtype)), (size_t)turns);
+}
+
+static size_t res_bytes(const prxi_vae *v, const prxi_vae_res *r)
+{
+    return prxi_add(conv_bytes(v, r->cout, r->cin, 3, 3, 0), conv_bytes(v, r->cout, r->cout, 3, 3, r->cin != r->cout ? r->cin : 0));
+}
+
+/* Convolutions; vectors are a rounding error beside them. */
+static size_t weight_bytes(const prxi_vae *v)
+{
+    const int64_t top = v->mid[0].cin;
+    size_t sum = prxi_add(conv_bytes(v, top, v->cfg.z_dim, 3, 3, 0), conv_bytes(v, 4 * top, top, 1, 1, 0));
+    for (int i = 0; i < 2; i++)
+        sum = prxi_add(sum, res_bytes(v, &v->mid[i]));
+    for (int i = 0; i < v->cfg.blocks; i++) {
+        const prxi_vae_block *b = &v->block[i];
+        for (int k = 0; k < v->cfg.res_per_block; k++)
+            sum = prxi_add(sum, res_bytes(v, &b->res[k]));
+        if (b->has_up)
+            sum = prxi_add(sum, 4 * conv_bytes(v, b->up_cout, b->cout, 1, 2, 0));
+        if (b->temporal)
+            sum = prxi_add(sum, 2 * conv_bytes(v, b->cout, b->cout, 3, 1, 0));
+    }
+    return prxi_add(sum, conv_bytes(v, 3 * (int64_t)v->cfg.out_channels, v->block[v->cfg.blocks - 1].cout, 1, 3, 0));
+}
+
+int prxi_vae_device_bytes(prxi_ctx *c, const char *dir, const prxi_kernels *k, prxi_dtype dtype, const prxi_vae_job *job, size_t *bytes)
+{
+    prxi_vae *v = prxi_calloc(c->mem, PRXI_MEM_MISC, 1, sizeof *v);
+    if (!v)
+        return prxi_fail_nomem(c, "VAE", sizeof *v);
+    v->k = *k;
+    v->dtype = dtype;
+    int err = load_config(c, dir, &v->cfg);
+    if (err == PRX_OK)
+        err = shape_parts(c, v);
+    const size_t pixels = prxi_mul((size_t)job->height * (size_t)job->width, (size_t)v->cfg.scale_spatial * (size_t)v->cfg.scale_spatial);
+    const size_t frames = prxi_mul(pixels, 12 * (size_t)v->cfg.scale_temporal + 5);     /* RGB in f32; one frame in bytes and planes */
+    if (err == PRX_OK && prxi_vae_is_tiled(v, job))
+        *bytes = prxi_add(weight_bytes(v), prxi_vae_tile_bytes(v, job));
+    else if (err == PRX_OK)
+        *bytes = prxi_add(weight_bytes(v), prxi_add(prxi_decoder_bytes(v, job), frames));
+    prxi_free(c->mem, v);
+    return err;
 }

@@ -75,6 +75,12 @@ static size_t tile_bytes(const prxi_vae *v, const prxi_vae_job *job, const tiles
     return most;
 }
 
+size_t prxi_vae_tile_bytes(const prxi_vae *v, const prxi_vae_job *job)
+{
+    const tiles t = geometry(v, job);
+    return tile_bytes(v, job, &t);
+}
+
 size_t prxi_vae_tiles_bytes(const prxi_vae *v, const prxi_vae_job *job)
 {
     const tiles t = geometry(v, job);

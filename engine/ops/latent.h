@@ -30,6 +30,8 @@ typedef struct prxi_latent_ops {
     int64_t (*bad)(prxi_stream *s, int64_t n, const float *x);
     /* n values in [0, 1] to bytes of the host, cut as video_io does it; NULL on the CPU, where that is video_io's. */
     void (*bytes)(prxi_stream *s, int64_t n, const float *rgb, uint8_t *device, uint8_t *host);
+    /* The same of a frame, on to the planes of video_io/color.h, which alone come to the host; device has room for both, bytes first. */
+    void (*planes)(prxi_stream *s, int width, int height, const float *rgb, uint8_t *device, uint8_t *host);
 } prxi_latent_ops;
 
 void prxi_latent_init_ref(prxi_latent_ops *t);

@@ -47,7 +47,7 @@ expect 4 "cuDNN on the CPU" render --device cpu -o "$tmp/b.y4m" --set vae.conv=c
 expect 4 "cuDNN that is not used" render --device cuda -o "$tmp/b.y4m" --set vae.conv=cudnn
 library=$PRX_BINARY/tests/fake_cudnn.so
 if [ -f "$library" ]; then
-    by_library() { PRAXINO_CUDNN=$library PRAXINO_CACHE=$tmp/cache render --device cuda "$@"; }
+    by_library() { PRAXINO_CUDNN=$library PRAXINO_CUDA_TUNE=1 PRAXINO_CACHE=$tmp/cache render --device cuda "$@"; }
     expect 4 "cuDNN in f32" by_library -o "$tmp/b.y4m" --dtype f32 --set vae.conv=cudnn
     expect 0 "convolutions by cuDNN" by_library -o "$tmp/c1.y4m" --set vae.conv=cudnn --stats "$tmp/conv.json"
     check "stats: by cuDNN" grep -q '"by":[[:space:]]*"cudnn"' "$tmp/conv.json"
@@ -64,9 +64,25 @@ if [ -f "$library" ]; then
     check "nearly the same picture" "$PRAXINO" compare "$tmp/c1.y4m" "$tmp/c2.y4m" --json "$tmp/compare.json"
     psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
     check "convolutions: PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 40) }'
+    check "algorithms of products are there too" grep -q '^[0-9a-f]* gemm/emulation_on_the_host' "$tmp/cache/cuda.choices"
+    expect 2 "a switch that is neither" env PRAXINO_CUDA_TUNE=yes "$PRAXINO" doctor --device cuda
     expect 0 "doctor with cuDNN" env PRAXINO_CUDNN="$library" "$PRAXINO" doctor --device cuda
     check "doctor says who serves convolutions" grep -q "convolutions.*cuDNN 91900" "$tmp/out"
 fi
+
+# Planes come from the device, with the bytes that the CPU makes of RGB; a dump, a callback and PNG need RGB, and the plan says so.
+expect 0 "the plan" render --device cuda -o "$tmp/yuv.y4m" --plan
+check "planes" grep -q "YUV 4:2:0" "$tmp/out"
+expect 0 "the plan with a dump" render --device cuda -o "$tmp/yuv.y4m" --plan --dump "$tmp/yuv.safetensors"
+check "RGB for a dump" grep -q "RGB: the dump" "$tmp/out"
+expect 0 "the plan of pictures" render --device cuda -o "$tmp/%d.png" --plan
+check "RGB for pictures" grep -q "RGB: the file" "$tmp/out"
+for side in 32 48; do
+    expect 0 "planes" render --device cuda -o "$tmp/yuv.y4m" --width $side
+    expect 0 "RGB" render --device cuda -o "$tmp/rgb.y4m" --width $side --dump "$tmp/yuv.safetensors"
+    check "the same planes at $side" cmp -s "$tmp/yuv.y4m" "$tmp/rgb.y4m"
+done
+rm -f "$tmp/yuv.safetensors"
 
 # A cache takes the decisions that it takes on the CPU, and the picture is that of the CPU.
 both() {
@@ -89,6 +105,9 @@ both easycache --steps 4 --cache easycache --set cache.ret_steps=2 --set cache.t
 expect 3 "device memory that will not do" env PRAXINO_EMU_MEMORY=100000 "$PRAXINO" render "a ball" -m "$model" --device cuda \
     -o "$tmp/b.y4m" --width 32 --height 32 --frames 5
 says "device memory" "device memory"
+expect 3 "a decoder that does not fit" env PRAXINO_EMU_MEMORY=4000000 "$PRAXINO" render "a ball" -m "$model" --device cuda \
+    -o "$tmp/b.y4m" --width 128 --height 128 --frames 1
+says "for the decoder" "a decoder that does not fit"
 expect 4 "what svg2 does on the CPU only" render --device cuda -o "$tmp/b.y4m" --attention svg2 --set attention.seeding=random
 says "seeding" "what svg2 does on the CPU only"
 expect 3 "a budget that will not do" render --device cuda -o "$tmp/b.y4m" --vram-budget 0.0001

@@ -224,6 +224,45 @@ static void check_memory(void)
     CHECK(unlink(tmp_path("cuda.choices")) == 0, "it was there");
 }
 
+static void multiply(prxi_cuda *u, int n)
+{
+    static float x[64], w[64], y[64];
+    for (int m = 1; m <= n; m++) {
+        const prxi_device_linear a = { m, 4, 8, PRXI_F32, PRXI_F32, 0, x, w, NULL, 8, 4, y };
+        CHECK(u->device.linear(&u->device, &a) == PRX_OK, "%s", u->device.error(&u->device));
+    }
+}
+
+/* Algorithms of products find their way to the disk and back, bit by bit; not where nothing is to be measured. */
+static void check_products(void)
+{
+    prxi_cuda *u = open_device(0);
+    multiply(u, 3);
+    CHECK(emu_gemms_recalled() == 0, "nothing was known");
+    multiply(u, 2);
+    CHECK(emu_gemms_recalled() == 2, "known by now");
+    prxi_cuda_close(&ctx, &u);
+    u = open_device(0);
+    multiply(u, 4);
+    CHECK(emu_gemms_recalled() == 3, "three of four are on the disk");
+    snprintf(u->info.cublaslt, sizeof u->info.cublaslt, "other");
+    multiply(u, 4);
+    CHECK(emu_gemms_recalled() == 0, "another library");
+    prxi_cuda_close(&ctx, &u);
+    remember("00");
+    u = open_device(0);
+    multiply(u, 4);
+    CHECK(emu_gemms_recalled() == 0, "what is too short is no algorithm");
+    prxi_cuda_close(&ctx, &u);
+    setenv("PRAXINO_CUDA_TUNE", "0", 1);
+    u = open_device(0);
+    multiply(u, 4);
+    CHECK(emu_gemms_recalled() == 0, "nothing is to be remembered");
+    prxi_cuda_close(&ctx, &u);
+    setenv("PRAXINO_CUDA_TUNE", "1", 1);
+    CHECK(unlink(tmp_path("cuda.choices")) == 0, "it was there");
+}
+
 /* A configuration that does not run is none; a shape that cuDNN has no form of is not asked about; without cuDNN nothing changes. */
 static void check_exceptions(void)
 {
@@ -285,11 +324,13 @@ int main(void)
     ctx = (prxi_ctx) { .mem = &mem, .log = &listener };
     tmp_open();
     setenv("PRAXINO_CACHE", tmp_dir, 1);
+    setenv("PRAXINO_CUDA_TUNE", "1", 1);
     unsetenv("PRAXINO_CUDNN");
     fake_cudnn_watch(watch);
     check_choice();
     check_followed();
     check_memory();
+    check_products();
     check_exceptions();
     prxi_cuda *u = open_device(1);
     for (int add = 0; add < 2; add++) {

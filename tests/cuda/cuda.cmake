@@ -33,6 +33,7 @@ endforeach()
 prx_cuda_test(ops cuda/ops.c)
 prx_cuda_test(mutants cuda/mutants.c)
 prx_cuda_test(faults cuda/faults.c)
+prx_cuda_test(guard unit/guard.c)
 prx_cuda_test(convs cuda/convs.c)
 target_sources(cuda_convs PRIVATE cuda/fake_cudnn.c)
 prx_cuda_test(hopper cuda/hopper.c)
@@ -47,6 +48,15 @@ foreach(name attention dit)
     set_tests_properties(cuda/${name}_hopper PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT} ENVIRONMENT PRAXINO_EMU_CHIP=90
                          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endforeach()
+
+add_executable(cuda_jobs cuda/jobs.c)
+add_dependencies(cuda_jobs praxino_cuda_emu)
+target_include_directories(cuda_jobs PRIVATE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(cuda_jobs PRIVATE PRX_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+target_link_libraries(cuda_jobs PRIVATE praxino_static)
+add_test(NAME cuda/jobs COMMAND cuda_jobs)
+set_tests_properties(cuda/jobs PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT}
+                     ENVIRONMENT "PRAXINO_DATA=${PROJECT_SOURCE_DIR};PRAXINO_CUDA_MODULE=$<TARGET_FILE:praxino_cuda_emu>")
 
 add_test(NAME cuda/mutated_sources COMMAND sh cuda/mutants.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set(env "PRX_SOURCE=${PROJECT_SOURCE_DIR}" "PRX_BINARY=${PROJECT_BINARY_DIR}" "CXX=${CMAKE_CXX_COMPILER}"
@@ -75,7 +85,7 @@ target_link_libraries(cuda_fake_library PRIVATE praxino_static m)
 set_target_properties(cuda_fake_library PROPERTIES PREFIX "" OUTPUT_NAME fake_cudnn)
 add_test(NAME cuda/vae_cudnn COMMAND cuda_vae wan21_patch2)
 set_tests_properties(cuda/vae_cudnn PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
-                     ENVIRONMENT "PRAXINO_CUDNN=$<TARGET_FILE:cuda_fake_library>;PRAXINO_CACHE=")
+                     ENVIRONMENT "PRAXINO_CUDNN=$<TARGET_FILE:cuda_fake_library>;PRAXINO_CUDA_TUNE=1;PRAXINO_CACHE=")
 add_executable(cuda_cudnn_plans cuda/cudnn_plans.c)
 add_dependencies(cuda_cudnn_plans cuda_null_driver)
 target_compile_definitions(cuda_cudnn_plans PRIVATE NULL_DRIVER="$<TARGET_FILE:cuda_null_driver>")

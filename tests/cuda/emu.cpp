@@ -77,7 +77,8 @@ struct machine {
     char fault[200];
     unsigned haste;                 /* one lane in so many is the last of its warp to run for now */
     unsigned behind, patience;      /* a warp that is left behind, for so many turns of the others */
-    int launches, failing;
+    int launches, failing, until_lost;
+    bool lost;
     double clock;
     std::vector<const char *> launched;
     std::vector<emu_site *> sites;
@@ -313,6 +314,10 @@ const char *emu_run(const char *op, dim3 grid, int threads, size_t shared, const
     m.dead = false;
     m.launched.push_back(op);
     m.clock += 100;
+    if (m.until_lost > 0 && --m.until_lost == 0)
+        m.lost = true;
+    if (m.lost)
+        return "the device is lost";
     if (++m.launches == m.failing)
         return "the launch failed";
     if (threads % WARP || threads > MAX_THREADS || shared > MAX_SHARED)
@@ -539,6 +544,17 @@ int emu_fail_launch(int n)
 double emu_clock(double microseconds)
 {
     return m.clock += microseconds;
+}
+
+void emu_lose_device(int n)
+{
+    m.until_lost = n;
+    m.lost = false;
+}
+
+int emu_device_lost(void)
+{
+    return m.lost;
 }
 
 int emu_launched(const char *op)

@@ -2,8 +2,10 @@
 #ifndef PRXI_TESTS_CUDA_EMU_CONTROL_H
 #define PRXI_TESTS_CUDA_EMU_CONTROL_H
 
+#include <stddef.h>
 #include <stdint.h>
 
+#pragma GCC visibility push(default)        /* tests find them in the module, too */
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -19,15 +21,22 @@ void emu_leave_out(int id);
 /* Faults of a device: the n-th launch or allocation from now on fails (0: none does). Returns how many there were since the last call. */
 int  emu_fail_launch(int n);
 int  emu_refuse_memory(int n);
+/* With the n-th launch from now on the device is lost: nothing of it works until 0 brings it back. */
+void emu_lose_device(int n);
+int  emu_device_lost(void);
 /* Launches of this op since emu_fail_launch. */
 int  emu_launched(const char *op);
 /* The machine's clock, put forward by this: it goes 100 microseconds a launch. */
 double emu_clock(double microseconds);
-/* Blocks of device memory that are held. */
+/* Products whose algorithm was found where it had been left, since the last call. */
+int  emu_gemms_recalled(void);
+/* Blocks of device memory that are held, and their bytes. */
 int  emu_blocks(void);
+size_t emu_bytes(void);
 
 #ifdef __cplusplus
 }
 #endif
+#pragma GCC visibility pop
 
 #endif

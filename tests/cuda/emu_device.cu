@@ -1,6 +1,7 @@
 /* The device of the emulation: memory is the host's, everything happens at once. What is handed out begins as NaN. */
 #include "engine/cuda/dev/device.cuh"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -27,6 +28,13 @@ int emu_refuse_memory(int n)
 int emu_blocks(void)
 {
     return blocks;
+}
+
+static size_t held;
+
+size_t emu_bytes(void)
+{
+    return held;
 }
 
 enum { MULTIPROCESSORS = 3 };
@@ -74,8 +82,16 @@ void prxi_cu_close(void *dev)
     (void)dev;
 }
 
+/* PRX_OK, or the error of every call once the device is lost. */
+static int alive(void *dev, const char *op)
+{
+    return emu_device_lost() ? prxi_cu_fail(as_device(dev), PRX_EIO, op, "the device is lost") : PRX_OK;
+}
+
 void *prxi_cu_alloc(void *dev, size_t bytes)
 {
+    if (alive(dev, "device memory") < 0)
+        return nullptr;
     if (++allocations == refused) {
         prxi_cu_fail(as_device(dev), PRX_ENOMEM, "device memory", "out of memory");
         return nullptr;
@@ -84,6 +100,7 @@ void *prxi_cu_alloc(void *dev, size_t bytes)
     if (p)
         memset(p, 0xff, bytes);
     blocks += p != nullptr;
+    held += p ? malloc_usable_size(p) : 0;
     return p;
 }
 
@@ -96,28 +113,32 @@ void prxi_cu_release(void *dev, void *p)
 {
     (void)dev;
     blocks -= p != nullptr;
+    held -= p ? malloc_usable_size(p) : 0;
     free(p);
 }
 
 int prxi_cu_put(void *dev, void *to, const void *host, size_t bytes)
 {
-    (void)dev;
-    memcpy(to, host, bytes);
-    return PRX_OK;
+    const int err = alive(dev, "copy to the device");
+    if (err == PRX_OK)
+        memcpy(to, host, bytes);
+    return err;
 }
 
 int prxi_cu_get(void *dev, void *host, const void *from, size_t bytes)
 {
-    (void)dev;
-    memcpy(host, from, bytes);
-    return PRX_OK;
+    const int err = alive(dev, "copy from the device");
+    if (err == PRX_OK)
+        memcpy(host, from, bytes);
+    return err;
 }
 
 int prxi_cu_copy(void *dev, void *to, const void *from, size_t bytes)
 {
-    (void)dev;
-    memcpy(to, from, bytes);
-    return PRX_OK;
+    const int err = alive(dev, "copy on the device");
+    if (err == PRX_OK)
+        memcpy(to, from, bytes);
+    return err;
 }
 
 void *prxi_cu_alloc_host(void *dev, size_t bytes)
@@ -165,8 +186,7 @@ int prxi_cu_zero(void *dev, void *p, size_t bytes)
 
 int prxi_cu_sync(void *dev)
 {
-    (void)dev;
-    return PRX_OK;
+    return alive(dev, "waiting for the device");
 }
 
 /* Time is that of the emulated machine: what launches cost, and what tests add. */
@@ -193,7 +213,40 @@ void *prxi_cu_stream(void *dev)
 }
 
 /* There is no cuBLASLt on the host: the plain kernel stands in for it, and says so nowhere but here and in docs/CUDA.md. */
+static prxi_cu_gemm_memory memory;
+static int recalled;
+
+void prxi_cu_gemm_remember(void *dev, const prxi_cu_gemm_memory *m)
+{
+    (void)dev;
+    memory = *m;
+}
+
+int emu_gemms_recalled(void)
+{
+    const int n = recalled;
+    recalled = 0;
+    return n;
+}
+
+/* An algorithm is a few bytes of the shape, here: to be asked for and given away as the real one is. */
+static void remember(const prxi_cu_gemm *a)
+{
+    const int64_t shape[PRXI_CU_GEMM_SHAPE] = { a->m, a->n, a->k, a->ldx, a->ldy, a->ldw, a->compute, a->out, a->epilogue,
+                                                a->bias != nullptr, a->plain, 16 };
+    unsigned char want[PRXI_CU_GEMM_ALGORITHM], got[PRXI_CU_GEMM_ALGORITHM];
+    for (int i = 0; i < PRXI_CU_GEMM_ALGORITHM; i++)
+        want[i] = static_cast<unsigned char>(shape[i % 3] * 37 + i);
+    if (!memory.find || !memory.tune)
+        return;
+    if (memory.find(memory.cookie, shape, got))
+        recalled += memcmp(want, got, sizeof got) == 0;
+    else
+        memory.keep(memory.cookie, shape, want);
+}
+
 int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a)
 {
+    remember(a);
     return prxi_cu_gemm_simple(dev, a);
 }

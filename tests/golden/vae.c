@@ -7,6 +7,27 @@
 /* fp32 against fp32 in units of the full range of a pixel; a deep chain of normalisations over 3 to 16 channels. */
 #define TOLERANCE 1e-4
 
+/* Bytes of the emulated device's memory. */
+static size_t held(void)
+{
+#ifdef PRXI_KCHECK_CUDA
+    return getenv("PRAXINO_CUDA_MODULE") ? 0 : emu_bytes();
+#else
+    return 0;
+#endif
+}
+
+/* What a plan says of a device's memory beside what was taken: vectors are small, and rounding up is of the emulation. */
+static void check_bytes(const golden_case *g, const prxi_kernels *k, prxi_dtype dtype, const prxi_vae_job *job, int frames, size_t taken)
+{
+    size_t planned = 0;
+    if (held() == 0)
+        return;
+    REQUIRE(prxi_vae_device_bytes(&golden_ctx, g->model, k, dtype, job, &planned) == PRX_OK, "%s", golden_ctx.error.text);
+    planned -= (size_t)g->width * (size_t)g->height * (12 * (size_t)frames + 5);         /* the frames are the caller's */
+    CHECK(planned <= taken && (double)planned > 0.85 * (double)taken, "%s: %zu bytes planned, %zu taken", g->name, planned, taken);
+}
+
 static float *decode(const golden_case *g, const char *isa, prxi_dtype dtype, int threads, const float *latents, size_t *count)
 {
     prxi_kernels k;
@@ -22,13 +43,17 @@ static float *decode(const golden_case *g, const char *isa, prxi_dtype dtype, in
     s.device = k.device;
     cuda_seed((uint64_t)threads);
 #endif
+    const size_t idle = held();
     REQUIRE(prxi_vae_open(&golden_ctx, &v, g->model, &k, dtype) == PRX_OK, "%s", golden_ctx.error.text);
     const prxi_vae_info *info = prxi_vae_get_info(v);
+    const size_t weights = held() - idle;
     REQUIRE(info->z_dim == g->shape[0] && g->shape[3] * info->scale_spatial == g->width, "%s: sizes", g->name);
     const size_t frame = (size_t)g->width * (size_t)g->height * 3;
     float *out = shared_alloc(((size_t)g->frames + (size_t)info->scale_temporal) * frame * sizeof *out);
     REQUIRE(out, "memory");
+    const size_t others = held();
     REQUIRE(prxi_decoder_open(&golden_ctx, &d, v, &job) == PRX_OK, "%s", golden_ctx.error.text);
+    check_bytes(g, &k, dtype, &job, info->scale_temporal, weights + held() - others);
     int64_t done = 0;
     for (int t = 0; t < job.frames; t++) {
         int n = 0;

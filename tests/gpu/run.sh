@@ -44,16 +44,18 @@ say "GPU: $gpu"
 step configure 60 cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DPRX_TESTS=ON -DPRX_CUDA=ON \
     -DPRX_CUDA_ARCHS=native || exit 1
 step build 420 cmake --build "$build" -j "$jobs" --target praxino_cuda praxino_cli cuda_norm cuda_act cuda_attention cuda_ops \
-    cuda_dit || exit 1
+    cuda_conv cuda_dit cuda_vae || exit 1
 
 cd "$root" || exit 1
 PRAXINO_CUDA_MODULE=$build/libpraxino_cuda.so
 PRAXINO_DATA=$root
-export PRAXINO_CUDA_MODULE PRAXINO_DATA
+PRAXINO_CACHE=$OUT/cache            # what is measured of convolutions and products
+export PRAXINO_CUDA_MODULE PRAXINO_DATA PRAXINO_CACHE
 step doctor 60 "$build/praxino" doctor --device cuda
-for t in ops norm act attention dit; do
+for t in ops norm act attention conv dit; do
     step "$t" 120 "$build/tests/cuda_$t"
 done
+step vae 60 "$build/tests/cuda_vae" wan21_patch2
 # attention and dit above: as this machine chooses. Each kernel by itself:
 chip=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1)
 step attention_portable 60 env PRAXINO_CUDA_ATTENTION=portable "$build/tests/cuda_attention"
@@ -69,6 +71,11 @@ fi
 for device in cpu cuda; do
     step "render_$device" 120 "$build/praxino" render "a red ball bounces on a blue floor" --device $device --dtype f32 --progress none \
         -o "$OUT/$device.y4m" --stats "$OUT/render_$device.json"
+done
+# In bf16: who computes each convolution, and how long either takes, is in the stats.
+for by in auto ours cudnn; do
+    step "render_conv_$by" 60 "$build/praxino" render "a red ball bounces on a blue floor" --device cuda --progress none \
+        --set "vae.conv=$by" -o "$OUT/conv_$by.y4m" --stats "$OUT/render_conv_$by.json"
 done
 # What the first run must measure, in order: dense attention and lists by every kernel at three sizes, linear layers, row ops, whole steps.
 bench() {
@@ -100,6 +107,8 @@ checks_of() {
     attn_simple) echo "attention dit" ;;
     gemm_lt) echo "ops dit" ;;
     patch) echo "ops dit" ;;
+    conv | conv_simple) echo "conv vae" ;;
+    frame) echo "ops vae" ;;
     *) echo "ops" ;;
     esac
 }

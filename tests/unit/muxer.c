@@ -1,5 +1,6 @@
 /* Every muxer: round trip, colours, same bytes twice, tags; and what must be refused before work starts. */
 #include "tests/unit/video_clip.h"
+#include "video_io/color.h"
 
 enum { W = 64, H = 48, N = 12, FRAME = 3 * W * H };
 
@@ -44,6 +45,45 @@ static void same_bytes(const char *ext)
     CHECK(na == nb && memcmp(pa, pb, na) == 0, "%s: %zu and %zu bytes differ", ext, na, nb);
     free(pa);
     free(pb);
+}
+
+/* Frames as planes, every second one: the file of RGB frames, byte for byte. */
+static void planes_alike(const char *ext, int width, int height)
+{
+    char a[32], b[32];
+    size_t na, nb;
+    prxi_writer *w = NULL;
+    snprintf(a, sizeof a, "rgb.%s", ext);
+    snprintf(b, sizeof b, "yuv.%s", ext);
+    const prxi_video_spec s = clip_spec(width, height, N);
+    uint8_t *planes = malloc(prxi_yuv420_bytes(width, height));
+    REQUIRE(planes && clip_write(clip_path(a), frames, &s) == PRX_OK, "%s: %s", ext, clip_ctx.error.text);
+    REQUIRE(prxi_writer_open(&clip_ctx, &w, NULL, clip_path(b), &s) == PRX_OK, "%s: %s", ext, clip_ctx.error.text);
+    for (int i = 0; i < N; i++) {
+        const uint8_t *rgb = frames + (size_t)i * 3 * (size_t)width * (size_t)height;
+        const prxi_planes p = prxi_planes_of(planes, width, height);
+        prxi_rgb_to_yuv420(rgb, width, height, &p);
+        const int err = i % 2 ? prxi_writer_frame(&clip_ctx, w, rgb) : prxi_writer_frame_yuv(&clip_ctx, w, planes);
+        CHECK(err == PRX_OK, "%s: frame %d: %s", ext, i, clip_ctx.error.text);
+    }
+    CHECK(prxi_writer_takes_yuv(w) && prxi_writer_finish(&clip_ctx, w) == PRX_OK, "%s: %s", ext, clip_ctx.error.text);
+    prxi_writer_close(&clip_ctx, &w);
+    char *pa = clip_slurp(clip_path(a), &na), *pb = clip_slurp(clip_path(b), &nb);
+    CHECK(na == nb && memcmp(pa, pb, na) == 0, "%s %dx%d: %zu and %zu bytes differ", ext, width, height, na, nb);
+    free(pa);
+    free(pb);
+    free(planes);
+}
+
+/* PNG and GIF are RGB. */
+static void planes_refused(const char *name)
+{
+    const prxi_video_spec s = clip_spec(W, H, N);
+    prxi_writer *w = NULL;
+    REQUIRE(prxi_writer_open(&clip_ctx, &w, NULL, clip_path(name), &s) == PRX_OK, "%s: %s", name, clip_ctx.error.text);
+    CHECK(!prxi_writer_takes_yuv(w) && prxi_writer_frame_yuv(&clip_ctx, w, frames) == PRX_EINVAL, "%s takes planes", name);
+    prxi_clear(&clip_ctx);
+    prxi_writer_close(&clip_ctx, &w);
 }
 
 static const char *find(const char *p, size_t n, const char *what)
@@ -224,6 +264,12 @@ int main(void)
     static const char *const exts[] = { "mp4", "mkv", "mov", "webm", "gif", "y4m" };
     for (size_t i = 0; i < sizeof exts / sizeof *exts; i++)
         same_bytes(exts[i]);
+    planes_alike("y4m", W, H);
+    planes_alike("y4m", W - 1, H - 1);
+    planes_alike("mp4", W, H);
+    planes_alike("webm", W - 1, H - 1);
+    planes_refused("planes.gif");
+    planes_refused("p%02d.png");
     /* One level of Y is 1.16 of RGB, one of Cb up to 2.1: rounding both leaves 2 to 3. */
     colors("c.y4m", 3);
     colors("c.mp4", 4);

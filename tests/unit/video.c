@@ -43,7 +43,7 @@ static void probe_close(void *priv, prxi_ctx *c)
     closed++;
 }
 
-static const prxi_muxer probe = { "probe", "", "probe", 8, probe_open, probe_write, probe_finish, probe_close };
+static const prxi_muxer probe = { "probe", "", "probe", 8, probe_open, probe_write, NULL, probe_finish, probe_close };
 
 static int probe_run(int at, int n, int finish)
 {

@@ -28,5 +28,6 @@ void *prxi_cu_stream(void *dev);
 size_t prxi_cu_lt_bytes(void);
 int  prxi_cu_lt_open(device *d, void *memory);
 void prxi_cu_lt_close(device *d);
+void prxi_cu_gemm_remember(void *dev, const prxi_cu_gemm_memory *m);
 
 #endif

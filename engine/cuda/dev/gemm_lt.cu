@@ -1,12 +1,15 @@
 /* Linear layers by cuBLASLt. It thinks in columns: row-major y[m, n] = x W^T is its column-major y^T[n, m] = W x^T, so W is the transposed
- * left operand (TN, the form with every epilogue). The algorithm of a shape is asked for once. */
+ * left operand (TN, the form with every epilogue). The algorithm of a shape is
+ * chosen once: the fastest of those that the library offers, which the disk remembers. */
 #include "device.cuh"
 
 #include <string.h>
 
 #include <cublasLt.h>
 
-enum { SHAPES = 128, WORKSPACE = 64 << 20 };
+enum { SHAPES = 128, WORKSPACE = 64 << 20, TRIED = 8, RUNS = 3 };
+
+static const double WORTH = 1e8;            /* multiplications from which on a choice is measured */
 
 struct lt_shape {
     int64_t m, n, k, ldx, ldy, ldw;
@@ -19,6 +22,8 @@ struct lt_state {
     void *workspace;
     lt_shape shapes[SHAPES];
     int next;
+    prxi_cu_gemm_memory memory;             /* find NULL: none */
+    cudaEvent_t marks[2];
 };
 
 /* Descriptions of one product; destroyed in every case. */
@@ -40,7 +45,15 @@ int prxi_cu_lt_open(device *d, void *memory)
         return prxi_cu_fail(d, PRX_ENOTSUP, "cuBLASLt", cublasLtGetStatusString(st));
     if (cudaMalloc(&d->lt->workspace, WORKSPACE) != cudaSuccess)
         return prxi_cu_fail(d, PRX_ENOMEM, "cuBLASLt", "no device memory for its workspace");
+    for (int i = 0; i < 2; i++)
+        if (cudaEventCreate(&d->lt->marks[i]) != cudaSuccess)
+            return prxi_cu_fail(d, PRX_EIO, "cuBLASLt", "no event to measure with");
     return PRX_OK;
+}
+
+void prxi_cu_gemm_remember(void *dev, const prxi_cu_gemm_memory *m)
+{
+    as_device(dev)->lt->memory = *m;
 }
 
 void prxi_cu_lt_close(device *d)
@@ -49,6 +62,9 @@ void prxi_cu_lt_close(device *d)
         return;
     if (d->lt->workspace)
         cudaFree(d->lt->workspace);
+    for (int i = 0; i < 2; i++)
+        if (d->lt->marks[i])
+            cudaEventDestroy(d->lt->marks[i]);
     if (d->lt->handle)
         cublasLtDestroy(d->lt->handle);
 }
@@ -123,12 +139,11 @@ static uint32_t alignment(const void *p)
     return n;
 }
 
-static cublasStatus_t ask(device *d, const lt_call *c, const prxi_cu_gemm *a, cublasLtMatmulAlgo_t *out)
+/* What the library offers, its favourite first; *count of them. */
+static cublasStatus_t ask(device *d, const lt_call *c, const prxi_cu_gemm *a, cublasLtMatmulHeuristicResult_t *found, int room, int *count)
 {
     cublasLtMatmulPreference_t want = nullptr;
-    cublasLtMatmulHeuristicResult_t found;
     const size_t workspace = WORKSPACE;
-    int count = 0;
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
         uint32_t bytes;
@@ -136,38 +151,111 @@ static cublasStatus_t ask(device *d, const lt_call *c, const prxi_cu_gemm *a, cu
                     { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(a->x) },
                     { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(a->y) },
                     { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(a->y) } };
+    *count = 0;
     cublasStatus_t st = cublasLtMatmulPreferenceCreate(&want);
     if (st == CUBLAS_STATUS_SUCCESS)
         st = cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
     for (size_t i = 0; i < sizeof aligned / sizeof *aligned && st == CUBLAS_STATUS_SUCCESS; i++)
         st = cublasLtMatmulPreferenceSetAttribute(want, aligned[i].name, &aligned[i].bytes, sizeof aligned[i].bytes);
     if (st == CUBLAS_STATUS_SUCCESS)
-        st = cublasLtMatmulAlgoGetHeuristic(d->lt->handle, c->op, c->w, c->x, c->y, c->y, want, 1, &found, &count);
+        st = cublasLtMatmulAlgoGetHeuristic(d->lt->handle, c->op, c->w, c->x, c->y, c->y, want, room, found, count);
     if (want)
         cublasLtMatmulPreferenceDestroy(want);
-    if (st == CUBLAS_STATUS_SUCCESS && count == 0)
-        st = CUBLAS_STATUS_NOT_SUPPORTED;
-    if (st == CUBLAS_STATUS_SUCCESS)
-        *out = found.algo;
-    return st;
+    return st == CUBLAS_STATUS_SUCCESS && *count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : st;
+}
+
+static cublasStatus_t multiply(device *d, const lt_call *c, const prxi_cu_gemm *a, const cublasLtMatmulAlgo_t *algorithm)
+{
+    const float alpha = a->alpha != 0 ? a->alpha : 1, zero = 0;
+    return cublasLtMatmul(d->lt->handle, c->op, &alpha, a->w, c->w, a->x, c->x, &zero, a->y, c->y, a->y, c->y, algorithm,
+                          d->lt->workspace, WORKSPACE, d->stream);
+}
+
+/* Milliseconds of RUNS products; a huge time where it does not run. */
+static float measure(device *d, const lt_call *c, const prxi_cu_gemm *a, const cublasLtMatmulAlgo_t *algorithm)
+{
+    const float never = 1e30f;
+    float ms = never;
+    if (multiply(d, c, a, algorithm) != CUBLAS_STATUS_SUCCESS || cudaEventRecord(d->lt->marks[0], d->stream) != cudaSuccess)
+        return never;
+    for (int i = 0; i < RUNS; i++)
+        if (multiply(d, c, a, algorithm) != CUBLAS_STATUS_SUCCESS)
+            return never;
+    if (cudaEventRecord(d->lt->marks[1], d->stream) != cudaSuccess || cudaEventSynchronize(d->lt->marks[1]) != cudaSuccess ||
+        cudaEventElapsedTime(&ms, d->lt->marks[0], d->lt->marks[1]) != cudaSuccess)
+        return never;
+    return ms;
+}
+
+/* The fastest of what the library offers; of a small product its favourite. The product is made on the way, more than once. */
+static cublasStatus_t best(device *d, const lt_call *c, const prxi_cu_gemm *a, cublasLtMatmulAlgo_t *out)
+{
+    cublasLtMatmulHeuristicResult_t found[TRIED];
+    const double size = static_cast<double>(a->m) * static_cast<double>(a->n) * static_cast<double>(a->k);
+    const bool large = d->lt->memory.tune && size >= WORTH;
+    int count, first = 0;
+    const cublasStatus_t st = ask(d, c, a, found, large ? TRIED : 1, &count);
+    if (st != CUBLAS_STATUS_SUCCESS)
+        return st;
+    float least = 1e30f;
+    for (int i = 0; i < count && count > 1; i++) {
+        const float ms = measure(d, c, a, &found[i].algo);
+        if (ms < least) {
+            least = ms;
+            first = i;
+        }
+    }
+    *out = found[first].algo;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* What an algorithm is chosen for. */
+static void shape_of(const prxi_cu_gemm *a, int64_t shape[PRXI_CU_GEMM_SHAPE])
+{
+    const uint32_t x = alignment(a->x), w = alignment(a->w), y = alignment(a->y), xw = x < w ? x : w;
+    const int64_t all[PRXI_CU_GEMM_SHAPE] = { a->m, a->n, a->k, a->ldx, a->ldy, ldw_of(a), a->compute, a->out, a->epilogue,
+                                              a->bias != nullptr, a->plain, xw < y ? xw : y };
+    memcpy(shape, all, sizeof all);
+}
+
+/* From the disk, if the library still takes it for this shape. */
+static bool recall(device *d, const lt_call *c, const int64_t shape[PRXI_CU_GEMM_SHAPE], cublasLtMatmulAlgo_t *out)
+{
+    static_assert(sizeof *out == PRXI_CU_GEMM_ALGORITHM, "an algorithm is 64 bytes, to be kept as they are");
+    const prxi_cu_gemm_memory *m = &d->lt->memory;
+    cublasLtMatmulHeuristicResult_t result;
+    unsigned char data[PRXI_CU_GEMM_ALGORITHM];
+    if (!m->find || !m->tune || !m->find(m->cookie, shape, data))
+        return false;
+    memcpy(out, data, sizeof *out);
+    return cublasLtMatmulAlgoCheck(d->lt->handle, c->op, c->w, c->x, c->y, c->y, out, &result) == CUBLAS_STATUS_SUCCESS &&
+           result.workspaceSize <= WORKSPACE;
 }
 
 /* The algorithm of this shape, remembered. Buffers of one shape share their alignment: all come from one carving. */
 static cublasStatus_t choose(device *d, const lt_call *c, const prxi_cu_gemm *a, cublasLtMatmulAlgo_t *out)
 {
     lt_state *lt = d->lt;
+    int64_t shape[PRXI_CU_GEMM_SHAPE];
     for (int i = 0; i < SHAPES; i++)
         if (same(&lt->shapes[i], a)) {
             *out = lt->shapes[i].algorithm;
             return CUBLAS_STATUS_SUCCESS;
         }
-    const cublasStatus_t st = ask(d, c, a, out);
-    if (st == CUBLAS_STATUS_SUCCESS) {
-        lt->shapes[lt->next] = { a->m, a->n, a->k, a->ldx, a->ldy, ldw_of(a), a->compute, a->out, a->epilogue, a->bias != nullptr,
-                                 a->plain, 1, *out };
-        lt->next = (lt->next + 1) % SHAPES;
+    shape_of(a, shape);
+    if (!recall(d, c, shape, out)) {
+        const cublasStatus_t st = best(d, c, a, out);
+        if (st != CUBLAS_STATUS_SUCCESS)
+            return st;
+        unsigned char data[PRXI_CU_GEMM_ALGORITHM];
+        memcpy(data, out, sizeof data);
+        if (lt->memory.keep && lt->memory.tune)
+            lt->memory.keep(lt->memory.cookie, shape, data);
     }
-    return st;
+    lt->shapes[lt->next] = { a->m, a->n, a->k, a->ldx, a->ldy, ldw_of(a), a->compute, a->out, a->epilogue, a->bias != nullptr,
+                             a->plain, 1, *out };
+    lt->next = (lt->next + 1) % SHAPES;
+    return CUBLAS_STATUS_SUCCESS;
 }
 
 int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a)
@@ -176,13 +264,11 @@ int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a)
     lt_call c;
     memset(&c, 0, sizeof c);
     cublasLtMatmulAlgo_t algorithm;
-    const float one = a->alpha != 0 ? a->alpha : 1, zero = 0;
     cublasStatus_t st = describe(&c, a);
     if (st == CUBLAS_STATUS_SUCCESS)
         st = choose(d, &c, a, &algorithm);
     if (st == CUBLAS_STATUS_SUCCESS)
-        st = cublasLtMatmul(d->lt->handle, c.op, &one, a->w, c.w, a->x, c.x, &zero, a->y, c.y, a->y, c.y, &algorithm,
-                            d->lt->workspace, WORKSPACE, d->stream);
+        st = multiply(d, &c, a, &algorithm);
     undescribe(&c);
     if (st != CUBLAS_STATUS_SUCCESS)
         return prxi_cu_fail(d, PRX_EIO, "linear", cublasLtGetStatusString(st));

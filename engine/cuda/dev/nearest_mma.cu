@@ -34,7 +34,8 @@ template <int D> PRXI_KERNEL void PRXI_BOUNDS(THREADS) nearest_kernel(prxi_cu_ne
     PRXI_SHARED(shared);
     bf16 *points = reinterpret_cast<bf16 *>(shared), *centroids = points + TILE_ROWS * D;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, k = a.k, tiles = (k + TILE_ROWS - 1) / TILE_ROWS;
-    const int64_t head = blockIdx.y, first = (int64_t)blockIdx.x * TILE_ROWS;
+    const int head = (int)blockIdx.y;           /* times k and D it stays an int: at most PRXI_CU_CLUSTERS centroids a head */
+    const int64_t first = (int64_t)blockIdx.x * TILE_ROWS;
     const bf16 *x = static_cast<const bf16 *>(a.x) + head * D, *c = static_cast<const bf16 *>(a.centroids) + head * a.k * D;
     const float *halves = a.halves + head * a.k;
     fetch<D>(points, x, a.ldx, first, a.n);

@@ -61,5 +61,5 @@ static int64_t bad(prxi_stream *s, int64_t n, const float *x)
 
 void prxi_latent_init_ref(prxi_latent_ops *t)
 {
-    *t = (prxi_latent_ops) { guide, step, bad, NULL };
+    *t = (prxi_latent_ops) { guide, step, bad, NULL, NULL };
 }
