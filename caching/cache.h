@@ -83,6 +83,15 @@ typedef struct prxi_cache_policy {
     void (*close)(void *priv, prxi_ctx *c);
 } prxi_cache_policy;
 
+/* The step where the second expert begins; steps: it does not. */
+static inline int prxi_cache_boundary(const prxi_cache_env *env)
+{
+    int i = 0;
+    while (i < env->steps && !(env->step_expert && env->step_expert[i]))
+        i++;
+    return i;
+}
+
 const prxi_cache_policy *prxi_cache_policy_at(int i);
 const prxi_cache_policy *prxi_cache_policy_find(const char *name);
 

@@ -8,7 +8,7 @@
 int prxi_dag_open(prxi_ctx *c, prxi_dag *g, int steps, int max_gap)
 {
     const size_t n = (size_t)steps * ((size_t)max_gap + 1);
-    *g = (prxi_dag) { steps, max_gap, prxi_alloc(c->mem, PRXI_MEM_MISC, n * sizeof *g->weight), NULL };
+    *g = (prxi_dag) { steps, max_gap, 0, prxi_alloc(c->mem, PRXI_MEM_MISC, n * sizeof *g->weight), NULL };
     if (!g->weight)
         return prxi_fail_nomem(c, "graph", n * sizeof *g->weight);
     for (size_t i = 0; i < n; i++)
@@ -63,6 +63,9 @@ static int read_edge(prxi_ctx *c, prxi_dag *g, const prxi_json *j, const cJSON *
         return prxi_fail(c, PRX_EFORMAT, "%s: edge %d: %g -> %g: steps 0 to %d, forward only", j->path, index, a, b, g->steps - 1);
     if (b - a > g->max_gap)
         return prxi_fail(c, PRX_EFORMAT, "%s: edge %d: %g -> %g is longer than max_gap %d", j->path, index, a, b, g->max_gap);
+    if (a < g->boundary && b > g->boundary)
+        return prxi_fail(c, PRX_EFORMAT, "%s: edge %d: %g -> %g passes step %d, where the second expert begins", j->path, index, a, b,
+                         g->boundary);
     if (!(w->valuedouble >= 0) || !isfinite(w->valuedouble))
         return prxi_fail(c, PRX_EFORMAT, "%s: edge %d: weight: a finite number of at least 0 expected", j->path, index);
     double *slot = (sparse ? g->sparse : g->weight) + ((int)a * (g->max_gap + 1) + (int)(b - a));
@@ -74,7 +77,7 @@ static int read_edge(prxi_ctx *c, prxi_dag *g, const prxi_json *j, const cJSON *
 
 int prxi_dag_read(prxi_ctx *c, prxi_dag *g, const prxi_json *j)
 {
-    int64_t steps = 0, gap = 0;
+    int64_t steps = 0, gap = 0, boundary = 0;
     int err, i = 0;
     const cJSON *edges = cJSON_GetObjectItemCaseSensitive(j->root, "edges"), *e;
     g->weight = g->sparse = NULL;
@@ -82,10 +85,12 @@ int prxi_dag_read(prxi_ctx *c, prxi_dag *g, const prxi_json *j)
         return err;
     if (!steps || !cJSON_IsArray(edges))
         return prxi_fail(c, PRX_EFORMAT, "%s: steps and edges expected: not a graph file", j->path);
-    if ((err = prxi_json_int(c, j, "max_gap", 1, steps - 1, &gap)) < 0)
+    if ((err = prxi_json_int(c, j, "max_gap", 1, steps - 1, &gap)) < 0 ||
+        (err = prxi_json_int(c, j, "boundary_step", 1, steps - 1, &boundary)) < 0)
         return err;
     if ((err = prxi_dag_open(c, g, (int)steps, gap ? (int)gap : (int)steps - 1)) < 0)
         return err;
+    g->boundary = (int)boundary;
     cJSON_ArrayForEach(e, edges)
         if ((err = read_edge(c, g, j, e, i++)) < 0) {
             prxi_dag_close(c, g);
@@ -149,35 +154,32 @@ static void relax(const prxi_dag *g, const way *before, way *after, int j, int c
     }
 }
 
-static int fail_budget(prxi_ctx *c, const prxi_dag *g, int budget)
+int prxi_dag_solve(prxi_ctx *c, const prxi_dag *g, prxi_dag_budget budget, prxi_dag_objective o, prxi_dag_path *out)
 {
-    return prxi_fail(c, PRX_EINVAL, "budget: %d: no path of so many computed steps; between %d and %d of %d steps can be tried", budget,
-                     (g->steps - 2) / g->max_gap + 2, g->steps, g->steps);
-}
-
-int prxi_dag_solve(prxi_ctx *c, const prxi_dag *g, int budget, prxi_dag_objective o, prxi_dag_path *out)
-{
-    if (budget < 2 || budget > g->steps)
-        return fail_budget(c, g, budget);
+    if (budget.total < 2 || budget.total > g->steps || (budget.first && !g->boundary))
+        return prxi_dag_budget_fail(c, g, budget);
     way *ways = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, 2 * (size_t)g->steps, sizeof *ways);
     if (!ways)
         return prxi_fail_nomem(c, "schedule", 2 * (size_t)g->steps * sizeof *ways);
     way *before = ways, *after = ways + g->steps;
     before[0].known = 1;
-    for (int count = 2; count <= budget; count++) {
+    for (int count = 2; count <= budget.total; count++) {
         after[0].known = 0;
         for (int j = 1; j < g->steps; j++)
-            relax(g, before, after, j, count, o);
+            if (budget.first && j == g->boundary && count != budget.first + 1)
+                after[j].known = 0;      /* every path comes by here: with as many nodes behind it as the first expert may have */
+            else
+                relax(g, before, after, j, count, o);
         way *swap = before;
         before = after;
         after = swap;
     }
     const way *best = &before[g->steps - 1];
-    int err = best->known ? PRX_OK : fail_budget(c, g, budget);
+    int err = best->known ? PRX_OK : prxi_dag_budget_fail(c, g, budget);
     if (err == PRX_OK) {
-        *out = (prxi_dag_path) { .n = budget, .n_weights = best->n_weights };
+        *out = (prxi_dag_path) { .n = budget.total, .n_weights = best->n_weights };
         memcpy(out->weights, best->weights, (size_t)best->n_weights * sizeof *out->weights);
-        for (int i = 0; i < budget; i++)
+        for (int i = 0; i < budget.total; i++)
             out->step[i] = best->path[i];
     }
     prxi_free(c->mem, ways);

@@ -13,11 +13,17 @@ enum { PRXI_DAG_MAX_STEPS = 200 };
 
 typedef struct prxi_dag {
     int steps, max_gap;
+    int boundary;                /* first step of the second expert, which no edge passes and every path computes; 0: one expert */
     double *weight;              /* [steps][max_gap + 1]: weight[i][j - i]; 0 for gap 1, NaN where there is no edge */
     double *sparse;              /* the same with step i sparse, gap 1 measured; NULL: the graph has no such edges */
 } prxi_dag;
 
 typedef enum prxi_dag_objective { PRXI_DAG_MINIMAX, PRXI_DAG_SUM } prxi_dag_objective;
+
+/* Computed steps of a path. Of a graph of two experts, `first` of them in the first one; 0: the best path decides. */
+typedef struct prxi_dag_budget {
+    int total, first;
+} prxi_dag_budget;
 
 typedef struct prxi_dag_path {
     int n;                       /* computed steps = budget */
@@ -38,12 +44,14 @@ int  prxi_dag_open(prxi_ctx *c, prxi_dag *g, int steps, int max_gap);      /* ga
 void prxi_dag_close(prxi_ctx *c, prxi_dag *g);
 int  prxi_dag_add_sparse(prxi_ctx *c, prxi_dag *g);                        /* no edges yet */
 /* Graph JSON of DESIGN.md section 6. Backward edges, self loops, steps out of range, weights that are negative or no number, gaps
- * beyond max_gap, and an edge given twice are errors that name it. */
+ * beyond max_gap, an edge that passes the boundary between experts, and one given twice are errors that name it. */
 int  prxi_dag_read(prxi_ctx *c, prxi_dag *g, const prxi_json *j);
-/* The path 0 -> steps - 1 with exactly `budget` nodes that minimises the descending list of segment weights
- * lexicographically (or the sum);
- * ties go to the lexicographically smallest path. No such path: PRX_EINVAL that says which budgets there are. */
-int  prxi_dag_solve(prxi_ctx *c, const prxi_dag *g, int budget, prxi_dag_objective o, prxi_dag_path *out);
+/* budget.c: "11", or "6+5" for a graph of two experts. fail: PRX_EINVAL that says which budgets there are. */
+int  prxi_dag_budget_parse(prxi_ctx *c, const char *text, prxi_dag_budget *out);
+int  prxi_dag_budget_fail(prxi_ctx *c, const prxi_dag *g, prxi_dag_budget budget);
+/* The path 0 -> steps - 1 with exactly that many nodes that minimises the descending list of segment weights
+ * lexicographically (or the sum); ties go to the lexicographically smallest path. */
+int  prxi_dag_solve(prxi_ctx *c, const prxi_dag *g, prxi_dag_budget budget, prxi_dag_objective o, prxi_dag_path *out);
 /* joint.c: the path 0 -> steps - 1 of any number of nodes, each dense or sparse, that costs at most `budget` and minimises the descending
  * list of weights lexicographically; of equals the cheapest. At most PRXI_JOINT_MAX_STEPS steps. */
 enum { PRXI_JOINT_MAX_STEPS = 100 };

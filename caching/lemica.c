@@ -13,8 +13,7 @@ enum { REUSE_AUTO = 2 };
 
 typedef struct lemica {
     prxi_replay replay;
-    char schedule_path[PRXI_OPT_STRING_MAX], graph_path[PRXI_OPT_STRING_MAX];
-    int64_t budget;
+    char schedule_path[PRXI_OPT_STRING_MAX], graph_path[PRXI_OPT_STRING_MAX], budget[PRXI_OPT_STRING_MAX];
     double cost;
     prxi_dag_cost step_cost;
     int objective;
@@ -24,8 +23,8 @@ typedef struct lemica {
 
 static const prxi_option options[] = {
     { "schedule", PRXI_OPT_STRING, AT(schedule_path), 0, 0, NULL, "", "schedule file (--schedule)" },
-    { "budget", PRXI_OPT_INT, AT(budget), 0, PRXI_DAG_MAX_STEPS, NULL, "0",
-      "computed steps: solves the model's graph instead of reading a schedule" },
+    { "budget", PRXI_OPT_STRING, AT(budget), 0, 0, NULL, "",
+      "computed steps, of two experts also as 6+5: solves the model's graph instead of reading a schedule" },
     { "cost", PRXI_OPT_DOUBLE, AT(cost), 0, PRXI_DAG_MAX_STEPS, NULL, "0",
       "as budget, of a graph with sparse jumps: time in dense steps, spent on dense, sparse and cached ones" },
     { "sparse_cost", PRXI_OPT_DOUBLE, AT(step_cost.sparse), 0, 10, NULL, "0", "for cost: time of a sparse step, a dense one being 1" },
@@ -61,15 +60,16 @@ static int solve(const lemica *l, prxi_ctx *c, const prxi_json *j, prxi_schedule
 {
     prxi_dag g;
     prxi_dag_path path;
-    int err = prxi_dag_read(c, &g, j);
-    if (err < 0)
+    prxi_dag_budget budget = { 0, 0 };
+    int err;
+    if ((*l->budget && (err = prxi_dag_budget_parse(c, l->budget, &budget)) < 0) || (err = prxi_dag_read(c, &g, j)) < 0)
         return err;
     if (l->cost > 0 && !g.sparse)
         err = prxi_fail(c, PRX_EINVAL, "%s: has no sparse jumps, which cache.cost is for; schedule build --sparse measures them", j->path);
     else if (l->cost > 0)
         err = prxi_dag_solve_joint(c, &g, l->cost, &l->step_cost, &path);
     else
-        err = prxi_dag_solve(c, &g, (int)l->budget, (prxi_dag_objective)l->objective, &path);
+        err = prxi_dag_solve(c, &g, budget, (prxi_dag_objective)l->objective, &path);
     s->steps = g.steps;
     prxi_dag_close(c, &g);
     if (err < 0 || (err = prxi_schedule_read_origin(c, s, j)) < 0)
@@ -107,9 +107,35 @@ static int resolve(lemica *l, prxi_ctx *c, const prxi_cache_env *env, prxi_sched
     err = *l->schedule_path ? from_schedule(l, c, s) : from_graph(l, c, env, s, path, sizeof path);
     if (err < 0 || (err = check_model(c, path, s->model, env)) < 0)
         return err;
+    if (s->boundary && env->experts < 2)
+        return prxi_fail(c, PRX_EINVAL, "%s: for a model of two experts; this one has one", path);
     if (l->replay.reuse == REUSE_AUTO)
         l->replay.reuse = strcmp(s->reuse, "velocity") == 0 ? PRXI_REUSE_VELOCITY : PRXI_REUSE_RESIDUAL;
-    return prxi_schedule_map(c, s, env->sigmas, env->steps, l->replay.computed);
+    const prxi_job_steps job = { env->steps, prxi_cache_boundary(env), env->sigmas };
+    return prxi_schedule_map(c, s, &job, l->replay.computed);
+}
+
+/* What will run, for the plan. An expert's first step has nothing to reuse: it is computed whatever the schedule says. */
+static void describe(lemica *l, const prxi_cache_env *env, int has_attention, prxi_cache_plan *out)
+{
+    uint8_t *kinds = l->replay.computed;
+    const int boundary = prxi_cache_boundary(env);
+    int n[2] = { 0, 0 }, sparse = 0;
+    char how[64] = "", experts[96] = "";
+    if (boundary < env->steps && kinds[boundary] == PRXI_STEP_CACHED)
+        kinds[boundary] = has_attention ? PRXI_STEP_DENSE : PRXI_STEP_COMPUTED;
+    for (int i = 0; i < env->steps; i++) {
+        n[i >= boundary] += kinds[i] != PRXI_STEP_CACHED;
+        sparse += kinds[i] == PRXI_STEP_COMPUTED;
+    }
+    out->computed_steps = n[0] + n[1];
+    out->steps = has_attention ? kinds : NULL;
+    if (has_attention)
+        snprintf(how, sizeof how, ", %d of them with sparse attention", sparse);
+    if (env->experts > 1)
+        snprintf(experts, sizeof experts, " (%d of %d high-noise, %d of %d low-noise)", n[0], boundary, n[1], env->steps - boundary);
+    snprintf(out->note, sizeof out->note, "%d of %d steps are computed%s%s, the others reuse the %s", out->computed_steps, env->steps,
+             experts, how, l->replay.reuse == PRXI_REUSE_VELOCITY ? "velocity" : "residual");
 }
 
 static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_plan *out)
@@ -117,7 +143,7 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
     lemica *l = priv;
     if (env->steps > PRXI_SCHEDULE_MAX)
         return prxi_fail(c, PRX_EINVAL, "steps: %d; at most %d with this cache", env->steps, PRXI_SCHEDULE_MAX);
-    const int given = (*l->schedule_path != 0) + (l->budget > 0) + (l->cost > 0);
+    const int given = (*l->schedule_path != 0) + (*l->budget != 0) + (l->cost > 0);
     if (given != 1)
         return prxi_fail(c, PRX_EINVAL, "cache lemica: %s", given ? "cache.schedule, cache.budget and cache.cost exclude each other"
                                                                   : "needs --schedule FILE, --set cache.budget=N or cache.cost=X");
@@ -131,23 +157,8 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
         prxi_free(c->mem, s);
         return err;
     }
-    int sparse = 0;
-    out->computed_steps = 0;
-    for (int i = 0; i < env->steps; i++) {
-        /* An expert's first step has nothing to reuse. */
-        if (i > 0 && env->step_expert && env->step_expert[i] != env->step_expert[i - 1])
-            l->replay.computed[i] = s->has_attention ? PRXI_STEP_DENSE : PRXI_STEP_COMPUTED;
-        out->computed_steps += l->replay.computed[i] != PRXI_STEP_CACHED;
-        sparse += l->replay.computed[i] == PRXI_STEP_COMPUTED;
-    }
-    char kinds[64] = "";
-    if (s->has_attention) {
-        out->steps = l->replay.computed;
-        snprintf(kinds, sizeof kinds, ", %d of them with sparse attention", sparse);
-    }
+    describe(l, env, s->has_attention, out);
     prxi_free(c->mem, s);
-    snprintf(out->note, sizeof out->note, "%d of %d steps are computed%s, the others reuse the %s", out->computed_steps, env->steps,
-             kinds, l->replay.reuse == PRXI_REUSE_VELOCITY ? "velocity" : "residual");
     return prxi_replay_open(c, &l->replay, env, &out->bytes);
 }
 

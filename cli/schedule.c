@@ -34,7 +34,7 @@
 
 static const cli_option options[] = {
     BUILD_OPTIONS,
-    { "schedule solve", 0, "budget", "LIST", NULL, NULL, "computed steps, first and last included; several: 6,8,10" },
+    { "schedule solve", 0, "budget", "LIST", NULL, NULL, "computed steps, first and last included; of two experts also as 6+5; several: 6,8,10" },
     { NULL, 0, "objective", "NAME", NULL, "minimax|sum", "largest errors first, or the smallest sum (minimax)" },
     { "schedule show", 0, "png", "FILE", NULL, NULL, "a picture: weights, and the jumps of each schedule" },
     { "All", 0, "json", "FILE", NULL, NULL, "the result of solve (with %d in the name for several budgets) or show; -: standard output" },
@@ -84,31 +84,29 @@ static int check_usage(const cli_args *a, int part)
 
 /* ---- solve ---- */
 
-enum { MAX_BUDGETS = 64 };
+enum { MAX_BUDGETS = 64, BUDGET_TEXT = 24 };
 
-static int read_budgets(const char *text, int *list, int *n)
+/* Cut at the commas; what a budget is, the library says. */
+static int read_budgets(const char *text, char list[][BUDGET_TEXT], int *n)
 {
     const char *p = text;
-    *n = 0;
-    while (p) {
-        char *end;
-        const long v = strtol(p, &end, 10);
-        if (end == p || (*end && *end != ',') || v < 0 || v > 100000 || *p == ' ')
-            return cli_error(2, "--budget: %.60s: numbers of computed steps expected, as 8 or 6,8,10", text);
+    for (*n = 0; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+        const size_t used = strcspn(p, ",");
+        if (used == 0 || used >= BUDGET_TEXT)
+            return cli_error(2, "--budget: '%.60s': numbers of computed steps expected, as 8 or 6,8,10, or 6+5 for two experts", text);
         if (*n == MAX_BUDGETS)
             return cli_error(2, "--budget: more than %d", MAX_BUDGETS);
-        list[(*n)++] = (int)v;
-        p = *end ? end + 1 : NULL;
+        snprintf(list[(*n)++], BUDGET_TEXT, "%.*s", (int)used, p);
     }
     return 0;
 }
 
 /* FILE with its one %d replaced. */
-static void name_for(const char *file, int budget, char *out, size_t n)
+static void name_for(const char *file, const char *budget, char *out, size_t n)
 {
     const char *at = strstr(file, "%d");
     if (at)
-        snprintf(out, n, "%.*s%d%s", (int)(at - file), file, budget, at + 2);
+        snprintf(out, n, "%.*s%s%s", (int)(at - file), file, budget, at + 2);
     else
         snprintf(out, n, "%s", file);
 }
@@ -129,8 +127,8 @@ static int check_names(const char *json, int n)
 static int solve(const cli_args *a)
 {
     const char *json = cli_value(a, "json"), *budget = cli_value(a, "budget"), *objective = cli_value(a, "objective");
-    int list[MAX_BUDGETS], n = 0;
-    char *text[MAX_BUDGETS] = { NULL };
+    char list[MAX_BUDGETS][BUDGET_TEXT], *text[MAX_BUDGETS] = { NULL };
+    int n = 0;
     prx_engine *e = NULL;
     if (!budget)
         return cli_error(2, "--budget: missing: a number of computed steps expected");

@@ -25,6 +25,8 @@ static void print_head(const cJSON *g)
         printf(", model %s", get(g, "model")->valuestring);
     if (get(g, "reuse"))
         printf(", %s reused", get(g, "reuse")->valuestring);
+    if (get(g, "boundary_step"))
+        printf(", low-noise expert from step %.0f", number(g, "boundary_step"));
     if (get(g, "samples"))
         printf(", mean of %.0f sample%s", number(g, "samples"), number(g, "samples") == 1 ? "" : "s");
     printf("\n");
@@ -68,8 +70,10 @@ static void print_weights(const cJSON *g)
 /* A box for each step, numbers below every fifth. */
 static void print_schedule(const cJSON *s, int steps, int utf8)
 {
-    const cJSON *at = get(s, "computed")->child;
+    const cJSON *at = get(s, "computed")->child, *experts = get(s, "computed_by_expert");
     printf("\n%s: %.0f of %d steps computed", get(s, "path")->valuestring, number(s, "budget"), steps);
+    if (experts)
+        printf(" (%d high-noise, %d low-noise)", experts->child->valueint, experts->child->next->valueint);
     if (get(s, "worst_edge"))
         printf(", worst jump %.3g (%.0f to %.0f), sum %.3g", number(s, "worst_edge"), number(s, "worst_from"), number(s, "worst_to"),
                number(s, "sum"));

@@ -288,18 +288,44 @@ static int walk(build *b, int row, int end)
     return err;
 }
 
-/* Finishes from the end j of a jump and measures what became of it. */
-static int finish_run(build *b, int i, int to, double *weight)
+static double distance(build *b)
 {
-    prx_job *j = b->g.job;
-    int err = go_to(b, b->walk + (size_t)(to - i - 1) * b->state_bytes, to);
-    while (j->step < b->g.steps && err == PRX_OK)
-        err = advance(b, 1);
-    const float *x = prxi_run_latents(j);
+    const prx_job *j = b->g.job;
+    const float *x = prxi_run_latents(b->g.job);
     double sum = 0;
     for (size_t k = 0; k < j->latent_elems; k++)
         sum += fabs((double)x[k] - b->x0[k]);
-    *weight = sum / (double)j->latent_elems;
+    return sum / (double)j->latent_elems;
+}
+
+/* Runs a state on from step `from` to step `stop`. */
+static int finish_part(build *b, unsigned char *state, int from, int stop)
+{
+    prx_job *j = b->g.job;
+    int err = go_to(b, state, from);
+    while (j->step < stop && err == PRX_OK)
+        err = advance(b, 1);
+    return err;
+}
+
+/* Finishes from the ends of the jumps up to `end`, and measures what became of them. One expert after the other: the networks of two are
+ * never held at once, and so each is loaded once for a row. */
+static int finish_runs(build *b, int sample, int row, int end, double *weight)
+{
+    prxi_graph *g = &b->g;
+    const int i = prxi_graph_from(g, row), second = g->first[g->steps - 1];
+    int err = PRX_OK, check;
+    for (int last = 0; last < 2; last++)
+        for (int j = prxi_graph_near(g, row); j <= end && err == PRX_OK; j++) {
+            unsigned char *state = b->walk + (size_t)(j - i - 1) * b->state_bytes;
+            if (!prxi_graph_wants(g, sample, row, j, &check) || (!last && j >= second))
+                continue;
+            err = finish_part(b, state, last && j < second ? second : j, last ? g->steps : second);
+            if (last)
+                weight[j - i] = distance(b);
+            else
+                keep(b, state);
+        }
     return err;
 }
 
@@ -315,9 +341,8 @@ static int measure_row(build *b, int sample, int row)
     if (end)
         err = walk(b, row, end);
     use_cache(b, 0);
-    for (int j = near; j <= end && err == PRX_OK; j++)
-        if (prxi_graph_wants(g, sample, row, j, &check))
-            err = finish_run(b, i, j, &weight[j - i]);
+    if (err == PRX_OK)
+        err = finish_runs(b, sample, row, end, weight);
     if (err < 0)
         return err;
     for (int j = near; j <= end; j++)

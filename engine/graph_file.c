@@ -227,6 +227,8 @@ int prxi_graph_json(prxi_graph *g, char **json)
     cJSON_AddStringToObject(o, "model", g->job->model->name);
     cJSON_AddNumberToObject(o, "samples", g->samples);
     cJSON_AddItemToObject(o, "settings", settings_json(g));
+    if (g->first[g->steps - 1] > 0)
+        cJSON_AddNumberToObject(o, "boundary_step", g->first[g->steps - 1]);
     list = cJSON_AddArrayToObject(o, "sigmas");
     for (int i = 0; i < g->steps; i++)
         cJSON_AddItemToArray(list, cJSON_CreateNumber(sigmas[i]));

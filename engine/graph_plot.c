@@ -60,12 +60,20 @@ static void write(plot *p, double x, double y, double size, prxi_align align, co
     prxi_draw_text(&p->k, x, y, size, align, INK, text);
 }
 
+/* Between the steps of two experts. */
+static void draw_boundary(plot *p, double top, double bottom)
+{
+    const double x = step_x(p, p->s->g.boundary) - 0.5;
+    if (p->s->g.boundary)
+        prxi_draw_line(&p->k, x, top, x, bottom, 2, INK);
+}
+
 /* ---- heat map ---- */
 
 static void draw_map(plot *p)
 {
     const prxi_dag *g = &p->s->g;
-    char text[64];
+    char text[64], line[256];
     for (int gap = 2; gap <= g->max_gap; gap++) {
         const double y = TOP + (g->max_gap - gap) * ROW;
         snprintf(text, sizeof text, "%d", gap);
@@ -75,9 +83,12 @@ static void draw_map(plot *p)
             prxi_draw_box(&p->k, x, y, x + p->column - 1, y + ROW - 1, isnan(w) ? EMPTY : heat(p, w));
         }
     }
+    draw_boundary(p, TOP, TOP + (g->max_gap - 1) * ROW);
     write(p, LEFT - 10, TOP - 12, 10, PRXI_RIGHT, "jump");
-    write(p, LEFT, TOP - 12, 10, PRXI_LEFT,
-          "mean absolute change of the final latents, by the step that is reused and the length of the jump");
+    snprintf(text, sizeof text, "; low-noise expert from step %d", g->boundary);
+    snprintf(line, sizeof line, "mean absolute change of the final latents, by the step that is reused and the length of the jump%s",
+             g->boundary ? text : "");
+    write(p, LEFT, TOP - 12, 10, PRXI_LEFT, line);
 }
 
 static void draw_scale(plot *p)
@@ -143,6 +154,8 @@ static void draw_schedule(plot *p, const prxi_shown_schedule *d, double y)
     const double base = y + LANE - 34;
     char text[512];
     int used = snprintf(text, sizeof text, "%.200s: %d of %d steps computed", base_name(d->path), d->n, g->steps);
+    if (g->boundary)
+        used += snprintf(text + used, sizeof text - (size_t)used, " (%d high-noise, %d low-noise)", d->first, d->n - d->first);
     if (d->worst_from >= 0)
         used += snprintf(text + used, sizeof text - (size_t)used, ", worst jump %.3g (%d to %d), sum %.3g", d->worst, d->worst_from,
                          d->worst_to, d->sum);
@@ -162,6 +175,7 @@ static void draw_schedule(plot *p, const prxi_shown_schedule *d, double y)
             prxi_draw_frame(&p->k, step_x(p, i) - 1, top - 1, step_x(p, i + 1), top + ROW, 2.5, color_of(p, d));
         }
     }
+    draw_boundary(p, y + 28, base + 28);
     draw_steps(p, d, base);
 }
 

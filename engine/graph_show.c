@@ -49,7 +49,10 @@ static void measure(const prxi_shown *s, prxi_shown_schedule *d)
         }
     }
     for (int i = 0; i < s->g.steps; i++)
-        d->n += d->computed[i] != PRXI_STEP_CACHED;
+        if (d->computed[i] != PRXI_STEP_CACHED) {
+            d->n++;
+            d->first += i < s->g.boundary;
+        }
 }
 
 static int add_schedule(prxi_ctx *c, prxi_shown *s, const char *path)
@@ -69,8 +72,9 @@ static int add_schedule(prxi_ctx *c, prxi_shown *s, const char *path)
     for (int i = 0; i < s->g.steps; i++)
         sigmas[i] = s->origin.has_sigmas ? (float)s->origin.sigmas[i] : 0;
     if (err == PRX_OK) {
+        const prxi_job_steps steps = { s->g.steps, s->g.boundary ? s->g.boundary : s->g.steps, sigmas };
         z->has_sigmas &= s->origin.has_sigmas;
-        err = prxi_schedule_map(c, z, sigmas, s->g.steps, d->computed);
+        err = prxi_schedule_map(c, z, &steps, d->computed);
     }
     prxi_free(c->mem, z);
     if (err == PRX_OK)
@@ -97,6 +101,8 @@ static cJSON *graph_json(const prxi_shown *s)
         cJSON_AddStringToObject(o, "reuse", s->origin.reuse);
     if (s->samples)
         cJSON_AddNumberToObject(o, "samples", (double)s->samples);
+    if (s->g.boundary)
+        cJSON_AddNumberToObject(o, "boundary_step", s->g.boundary);
     cJSON *sigmas = cJSON_AddArrayToObject(o, "sigmas"), *weights = cJSON_AddArrayToObject(o, "weights");
     for (int i = 0; i < s->g.steps; i++) {
         cJSON *row = cJSON_CreateArray();       /* of gaps 2, 3, ... */
@@ -114,6 +120,8 @@ static cJSON *schedule_json(const prxi_shown *s, const prxi_shown_schedule *d)
     cJSON *o = cJSON_CreateObject(), *list;
     cJSON_AddStringToObject(o, "path", d->path);
     cJSON_AddNumberToObject(o, "budget", d->n);
+    if (s->g.boundary)
+        cJSON_AddItemToObject(o, "computed_by_expert", cJSON_CreateIntArray((const int[]) { d->first, d->n - d->first }, 2));
     if (d->worst_from >= 0) {
         cJSON_AddNumberToObject(o, "worst_edge", d->worst);
         cJSON_AddNumberToObject(o, "worst_from", d->worst_from);

@@ -10,7 +10,7 @@ enum { PRXI_SHOWN_SCHEDULES = 32 };
 typedef struct prxi_shown_schedule {
     const char *path;
     uint8_t computed[PRXI_DAG_MAX_STEPS];     /* on the steps of the graph */
-    int n;                                    /* of them */
+    int n, first;                             /* of them; of those before the second expert */
     double worst, sum;                        /* over the jumps that the graph has */
     int worst_from, worst_to;                 /* -1: no jump */
     int unknown;                              /* jumps that the graph does not have */

@@ -289,9 +289,9 @@ PRX_API int prx_mask_radial(prx_engine *e, const char *settings, const char *png
 /* The cluster map of SVG2 for the tensors q, k and, for the output error, v [tokens, heads, head_dim] of a safetensors file, as `dump` with
  * dump_layer writes them. settings: head, frames, row; attention: settings of the policy. */
 PRX_API int prx_mask_svg2(prx_engine *e, const char *dump, const char *settings, const char *attention, const char *png, char **json);
-/* The path through a graph file with `budget` computed steps; objective: "minimax" (lexicographic) or "sum". A schedule as JSON, with the
- * other objective's path beside it. */
-PRX_API int prx_schedule_solve(prx_engine *e, const char *graph, int budget, const char *objective, char **json);
+/* The path through a graph file with a budget of computed steps: "11", or "6+5" for the experts of a graph that has two; objective:
+ * "minimax" (lexicographic) or "sum". A schedule as JSON, with the other objective's path beside it. */
+PRX_API int prx_schedule_solve(prx_engine *e, const char *graph, const char *budget, const char *objective, char **json);
 /* A graph file with n schedule files beside it: weights, and for each schedule its jumps, as JSON; png: also draws them there; may be
  * NULL. A schedule of another model is PRX_EINVAL; one for other steps is mapped by sigma. */
 PRX_API int prx_schedule_show(prx_engine *e, const char *graph, const char *const *schedules, int n, const char *png, char **json);

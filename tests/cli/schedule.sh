@@ -53,6 +53,62 @@ expect 0 "the model's own graph" "$PRAXINO" render -m own $size --seed 9 --progr
     --cache lemica --set cache.budget=5
 check "again the same video" cmp a.y4m e.y4m
 
+# ---- two experts: budgets of their own ----
+
+experts=$PRX_SOURCE/tests/vectors/golden/wan22_a14b/model
+# shellcheck disable=SC2086
+expect 0 "build for two experts" "$PRAXINO" schedule build -m "$experts" --prompts prompts.txt $size --steps 10 --shift 5 $quiet -o two.json
+boundary=$(number boundary_step two.json)
+check "the boundary is recorded" test "$boundary" -ge 3 -a "$boundary" -le 7
+expect 0 "a budget for both, two with one each" "$PRAXINO" schedule solve two.json --budget "5,2+4,$boundary+2" --json two-%d.json
+# split FILE: computed steps of the experts, as 2,4
+split() { tr -d ' \n\t' <"$1" | grep -o '"computed_by_expert":\[[0-9,]*' | head -n 1 | cut -d[ -f2; }
+check "as asked" test "$(split two-2+4.json)" = 2,4
+check "all of one expert" test "$(split "two-$boundary+2.json")" = "$boundary,2"
+check "the best split" test "$(split two-5.json | awk -F, '{ print $1 + $2 }')" = 5
+# its split, asked for, is the same schedule
+expect 0 "that split" "$PRAXINO" schedule solve two.json --budget "$(split two-5.json | tr , +)" --json same.json
+check "is the same schedule" cmp two-5.json same.json
+expect 0 "shown" "$PRAXINO" schedule show two.json two-2+4.json --png two.png
+check "the boundary is told" grep -q "low-noise expert from step $boundary" out
+check "and the split" grep -q '6 of 10 steps computed (2 high-noise, 4 low-noise)' out
+pair="$PRAXINO render x -m $experts $size --seed 9 --progress none"
+# shellcheck disable=SC2086
+two() { what=$1; shift; expect 0 "$what" $pair --stats stats.json "$@"; }
+two "replayed" --steps 10 --shift 5 -o t.y4m --cache lemica --schedule two-2+4.json
+check "six steps computed" test "$(computed stats.json)" = 6
+two "solved when rendered" --steps 10 --shift 5 -o u.y4m --cache lemica --set cache.graph=two.json --set cache.budget=2+4
+check "the same video" cmp t.y4m u.y4m
+two "other steps and shift" --steps 23 --shift 7 -o v.y4m --cache lemica --set cache.graph=two.json --set cache.budget=2+4
+check "as many" test "$(computed stats.json)" = 6
+# shellcheck disable=SC2086
+expect 0 "plan" $pair --plan --steps 23 --shift 7 -o v.y4m --cache lemica --set cache.graph=two.json --set cache.budget=2+4
+check "as many of each expert" grep -q '6 of 23 steps are computed (2 of [0-9]* high-noise, 4 of [0-9]* low-noise)' out err
+# refuse_two NAME TEXT FLAGS
+refuse_two() {
+    # shellcheck disable=SC2086
+    expect 2 "$1" $pair --shift 5 -o w.y4m --cache lemica $3
+    says "$2" "$1"
+    absent w.y4m
+}
+refuse_two "too few for the first" 'high-noise expert between' "--steps 10 --set cache.graph=two.json --set cache.budget=9+3"
+refuse_two "too many for the second" 'low-noise expert between' "--steps 10 --set cache.graph=two.json --set cache.budget=2+8"
+refuse_two "no budget" 'as 6+5' "--steps 10 --set cache.graph=two.json --set cache.budget=2+"
+refuse_two "too few steps in an expert" 'steps of the high-noise expert; the job has' "--steps 10 --set shift=1 --schedule two-$boundary+2.json"
+for b in 0+4 99+4 2+1 2+9 2+ +4 2+4+1; do
+    expect 2 "budget $b" "$PRAXINO" schedule solve two.json --budget $b --json no.json
+    absent no.json
+done
+expect 2 "two budgets for one expert" "$PRAXINO" schedule solve graph.json --budget 2+3 --json no.json
+says "one expert" "two budgets for one expert"
+absent no.json
+expect 2 "and when rendered" $render x --steps 8 -o no.y4m --cache lemica --set cache.graph=graph.json --set cache.budget=2+3
+absent no.y4m
+sed 's/"model":/"was":/' two-2+4.json >any.json
+expect 2 "a schedule of two experts for a model of one" $render x --steps 10 -o no.y4m --cache lemica --schedule any.json
+says "two experts" "for a model of one"
+absent no.y4m
+
 # ---- dense, sparse or skipped ----
 
 wide="--frames 33 --width 64 --height 64 --threads 2 --dtype f32 --steps 6 --progress none"
@@ -128,7 +184,8 @@ graph beyond.json '{"from": 4, "to": 6, "weight": 1}'
 graph long.json '{"from": 0, "to": 4, "weight": 1}'
 graph twice.json '{"from": 0, "to": 2, "weight": 1}, {"from": 0, "to": 2, "weight": 1}'
 graph missing.json '{"from": 0, "to": 2, "weight": 1}'
-for f in cycle self nan inf negative beyond long twice; do
+printf '{"steps": 6, "boundary_step": 2, "edges": [{"from": 1, "to": 3, "weight": 1}]}' >passes.json
+for f in cycle self nan inf negative beyond long twice passes; do
     bad "solve $f" "$PRAXINO" schedule solve $f.json --budget 4 --json no.json
     says "$f.json" "$f: names the file"
     bad "show $f" "$PRAXINO" schedule show $f.json --png no.json

@@ -17,6 +17,8 @@ const fuzz_seed fuzz_seeds[] = {
     FUZZ_TEXT("{\"steps\":4,\"max_gap\":2,\"edges\":[{\"from\":0,\"to\":2,\"weight\":1.5},{\"from\":0,\"to\":1,\"weight\":0.5,"
               "\"attention\":\"sparse\"},{\"from\":1,\"to\":3,\"weight\":2,\"attention\":\"sparse\"},{\"from\":3,\"to\":4,\"weight\":1,"
               "\"attention\":\"sparse\"},{\"from\":1,\"to\":2,\"attention\":\"dense\",\"weight\":0}]}"),
+    FUZZ_TEXT("{\"steps\":7,\"max_gap\":3,\"boundary_step\":3,\"edges\":[{\"from\":0,\"to\":3,\"weight\":1},{\"from\":1,\"to\":3,\"weight\":2},"
+              "{\"from\":3,\"to\":5,\"weight\":3},{\"from\":4,\"to\":6,\"weight\":1}]}"),
     { NULL, 0 },
 };
 
@@ -32,6 +34,13 @@ static void check_path(const prxi_dag *g, const prxi_dag_path *p, int budget)
     for (int i = 0; i < p->n_weights; i++)
         if (!(p->weights[i] >= 0) || !isfinite(p->weights[i]) || (i && p->weights[i] > p->weights[i - 1]))
             abort();
+}
+
+/* The path computes the first step of the second expert, behind `first` others. */
+static void check_experts(const prxi_dag *g, const prxi_dag_path *p, int first)
+{
+    if (!g->boundary || first >= p->n || p->step[first] != g->boundary)
+        abort();
 }
 
 /* Small ones: the programme takes the cube of the steps. */
@@ -63,8 +72,13 @@ static void check_file(prxi_ctx *c, const prxi_json *j)
     for (int budget = 0; budget <= g.steps + 1 && budget < 12; budget++)
         for (int o = PRXI_DAG_MINIMAX; o <= PRXI_DAG_SUM; o++) {
             prxi_clear(c);
-            if (prxi_dag_solve(c, &g, budget, (prxi_dag_objective)o, &p) == PRX_OK)
+            if (prxi_dag_solve(c, &g, (prxi_dag_budget) { budget, 0 }, (prxi_dag_objective)o, &p) == PRX_OK)
                 check_path(&g, &p, budget);
+            for (int first = 1; first < budget; first++) {
+                prxi_clear(c);
+                if (prxi_dag_solve(c, &g, (prxi_dag_budget) { budget, first }, (prxi_dag_objective)o, &p) == PRX_OK)
+                    check_path(&g, &p, budget), check_experts(&g, &p, first);
+            }
         }
     check_joint(c, &g);
     origin.steps = g.steps;

@@ -8,6 +8,7 @@ const fuzz_seed fuzz_seeds[] = {
     FUZZ_TEXT("{\"steps\":50,\"computed\":[0,1,2,3,4,5,7,10,16,23,30,37,44,49],\"model\":\"\\u00e9\"}"),
     FUZZ_TEXT("{\"steps\":3,\"computed\":[0,2],\"sigmas\":null,\"settings\":{\"reuse\":\"velocity\",\"seeds\":[1]}}"),
     FUZZ_TEXT("{\"steps\":5,\"computed\":[0,2,4],\"attention\":[\"dense\",\"sparse\",\"dense\"],\"sigmas\":[1,0.8,0.6,0.4,0.2]}"),
+    FUZZ_TEXT("{\"steps\":5,\"computed\":[0,2,4],\"boundary_step\":2,\"sigmas\":[1,0.8,0.6,0.4,0.2]}"),
     { NULL, 0 },
 };
 
@@ -15,16 +16,19 @@ static void check_map(prxi_ctx *c, const prxi_schedule *s, int steps)
 {
     float sigmas[65];
     uint8_t computed[64];
-    int n = 0;
     for (int i = 0; i <= steps; i++)
         sigmas[i] = 1.0f - (float)i / (float)steps;
-    prxi_clear(c);
-    if (prxi_schedule_map(c, s, sigmas, steps, computed) < 0)
-        return;
-    for (int i = 0; i < steps; i++)
-        n += computed[i] != PRXI_STEP_CACHED;
-    if (n != s->n || !computed[0])
-        abort();
+    for (int boundary = 0; boundary <= steps; boundary += 3) {
+        const prxi_job_steps job = { steps, boundary, sigmas };
+        int n = 0;
+        prxi_clear(c);
+        if (prxi_schedule_map(c, s, &job, computed) < 0)
+            continue;
+        for (int i = 0; i < steps; i++)
+            n += computed[i] != PRXI_STEP_CACHED;
+        if (n != s->n || !computed[0] || (s->boundary && !computed[boundary]))
+            abort();
+    }
 }
 
 static void check_file(prxi_ctx *c, const prxi_json *j)

@@ -1,4 +1,4 @@
-/* The path solver against the vectors and against exhaustive search on 1,000 random graphs; bad graphs. */
+/* The path solver against the vectors and against exhaustive search on 1,000 random graphs of one and of two experts; bad graphs and budgets. */
 #include "tests/vectors.h"
 
 #include "caching/dag.h"
@@ -11,7 +11,7 @@ static void check_path(const prxi_dag *g, const cJSON *r, const char *name)
     const int budget = (int)vec_num(r, "B"), feasible = (int)vec_num_or(r, "feasible", 1);
     prxi_dag_path p;
     prxi_clear(&ctx);
-    const int err = prxi_dag_solve(&ctx, g, budget, PRXI_DAG_MINIMAX, &p);
+    const int err = prxi_dag_solve(&ctx, g, (prxi_dag_budget) { budget, 0 }, PRXI_DAG_MINIMAX, &p);
     CHECK((err == PRX_OK) == feasible, "%s B %d: %s", name, budget, ctx.error.text);
     if (!feasible || err < 0)
         return;
@@ -22,7 +22,7 @@ static void check_path(const prxi_dag *g, const cJSON *r, const char *name)
     for (int i = 0; same && i < p.n_weights; i++)
         same = cJSON_GetArrayItem(weights, i)->valuedouble == p.weights[i];
     CHECK(same, "%s B %d: minimax path or weights", name, budget);
-    REQUIRE(prxi_dag_solve(&ctx, g, budget, PRXI_DAG_SUM, &p) == PRX_OK, "%s", ctx.error.text);
+    REQUIRE(prxi_dag_solve(&ctx, g, (prxi_dag_budget) { budget, 0 }, PRXI_DAG_SUM, &p) == PRX_OK, "%s", ctx.error.text);
     double sum = 0;
     for (int i = 0; i < p.n_weights; i++)
         sum += p.weights[i];
@@ -63,12 +63,16 @@ static int greater_first(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-static void visit(const prxi_dag *g, int *path, int n, int budget, best *minimax, double *least_sum)
+/* first: nodes before the boundary; 0: any number. */
+static void visit(const prxi_dag *g, int *path, int n, int budget, int first, best *minimax, double *least_sum)
 {
     const int last = path[n - 1];
     if (n == budget) {
         double list[16] = { 0 }, sum = 0;
-        if (last != g->steps - 1)
+        int before = 0;
+        for (int i = 0; i < n; i++)
+            before += path[i] < g->boundary;
+        if (last != g->steps - 1 || (first && before != first))
             return;
         for (int i = 1; i < n; i++) {
             list[i - 1] = prxi_dag_weight(g, path[i - 1], path[i]);
@@ -90,43 +94,127 @@ static void visit(const prxi_dag *g, int *path, int n, int budget, best *minimax
     for (int j = last + 1; j < g->steps && j - last <= g->max_gap; j++)
         if (!isnan(prxi_dag_weight(g, last, j))) {
             path[n] = j;
-            visit(g, path, n + 1, budget, minimax, least_sum);
+            visit(g, path, n + 1, budget, first, minimax, least_sum);
         }
+}
+
+/* Few levels make many ties; now and then an edge is missing. With a boundary no edge passes it. */
+static void random_graph(uint32_t *seed, int experts, prxi_dag *g)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    const int steps = 3 + (int)(*seed >> 8) % 8, gap = 1 + (int)(*seed >> 16) % (steps - 1), levels = 1 + (int)(*seed >> 20) % 9;
+    REQUIRE(prxi_dag_open(&ctx, g, steps, gap) == PRX_OK, "open");
+    if (experts)
+        g->boundary = 1 + (int)(*seed >> 24) % (steps - 1);
+    for (int i = 0; i < steps; i++)
+        for (int k = 2; k <= gap && i + k < steps; k++) {
+            *seed = *seed * 1664525u + 1013904223u;
+            if ((*seed >> 28) != 0 && !(i < g->boundary && g->boundary < i + k))
+                g->weight[i * (gap + 1) + k] = (double)((int)(*seed >> 8) % levels + 1);
+        }
+}
+
+/* 1 when there is such a path. */
+static int check_budget(const prxi_dag *g, prxi_dag_budget b, best *want)
+{
+    int path[16] = { 0 };
+    double least = INFINITY, sum = 0;
+    prxi_dag_path p;
+    *want = (best) { 0 };
+    visit(g, path, 1, b.total, b.first, want, &least);
+    prxi_clear(&ctx);
+    const int err = prxi_dag_solve(&ctx, g, b, PRXI_DAG_MINIMAX, &p);
+    CHECK((err == PRX_OK) == want->found, "budget %d, %d: found %d: %s", b.total, b.first, want->found, ctx.error.text);
+    if (err < 0)
+        return 0;
+    CHECK(memcmp(p.step, want->path, (size_t)b.total * sizeof(int)) == 0, "budget %d, %d: path", b.total, b.first);
+    REQUIRE(prxi_dag_solve(&ctx, g, b, PRXI_DAG_SUM, &p) == PRX_OK, "sum");
+    for (int i = 0; i < p.n_weights; i++)
+        sum += p.weights[i];
+    CHECK(sum == least, "budget %d, %d: sum %g, least %g", b.total, b.first, sum, least);
+    return 1;
 }
 
 static void check_random(void)
 {
     uint32_t seed = 12345;
+    best want;
     for (int round = 0; round < 1000; round++) {
         prxi_dag g;
-        seed = seed * 1664525u + 1013904223u;
-        const int steps = 3 + (int)(seed >> 8) % 8, gap = 1 + (int)(seed >> 16) % (steps - 1), levels = 1 + (int)(seed >> 20) % 9;
-        REQUIRE(prxi_dag_open(&ctx, &g, steps, gap) == PRX_OK, "open");
-        for (int i = 0; i < steps; i++)
-            for (int k = 2; k <= gap && i + k < steps; k++) {
-                seed = seed * 1664525u + 1013904223u;
-                if ((seed >> 28) != 0)      /* now and then an edge is missing; few levels make many ties */
-                    g.weight[i * (gap + 1) + k] = (double)((int)(seed >> 8) % levels + 1);
+        random_graph(&seed, 0, &g);
+        for (int budget = 2; budget <= g.steps; budget++)
+            check_budget(&g, (prxi_dag_budget) { budget, 0 }, &want);
+        prxi_dag_close(&ctx, &g);
+    }
+}
+
+/* Two experts: every pair of budgets is exact, and a budget for both is the best of its pairs. */
+static void check_experts(void)
+{
+    uint32_t seed = 777;
+    int found = 0;
+    for (int round = 0; round < 1000; round++) {
+        prxi_dag g;
+        random_graph(&seed, 1, &g);
+        for (int budget = 2; budget <= g.steps; budget++) {
+            best whole, best_pair = { 0 }, pair;
+            check_budget(&g, (prxi_dag_budget) { budget, 0 }, &whole);
+            for (int first = 1; first < budget; first++) {
+                if (!check_budget(&g, (prxi_dag_budget) { budget, first }, &pair))
+                    continue;
+                found++;
+                int better = !best_pair.found;
+                for (int i = 0; !better && i < budget - 1 && pair.list[i] <= best_pair.list[i]; i++)
+                    better = pair.list[i] < best_pair.list[i];
+                if (better)
+                    best_pair = pair;
             }
-        for (int budget = 2; budget <= steps; budget++) {
-            int path[16] = { 0 };
-            best want = { 0 };
-            double least = INFINITY, sum = 0;
-            prxi_dag_path p;
-            visit(&g, path, 1, budget, &want, &least);
-            prxi_clear(&ctx);
-            const int err = prxi_dag_solve(&ctx, &g, budget, PRXI_DAG_MINIMAX, &p);
-            CHECK((err == PRX_OK) == want.found, "round %d budget %d: found %d", round, budget, want.found);
-            if (err < 0)
-                continue;
-            CHECK(memcmp(p.step, want.path, (size_t)budget * sizeof(int)) == 0, "round %d budget %d: path", round, budget);
-            REQUIRE(prxi_dag_solve(&ctx, &g, budget, PRXI_DAG_SUM, &p) == PRX_OK, "sum");
-            for (int i = 0; i < p.n_weights; i++)
-                sum += p.weights[i];
-            CHECK(sum == least, "round %d budget %d: sum %g, least %g", round, budget, sum, least);
+            CHECK(whole.found == best_pair.found && memcmp(whole.list, best_pair.list, sizeof whole.list) == 0, "budget %d of %d steps",
+                  budget, g.steps);
         }
         prxi_dag_close(&ctx, &g);
     }
+    CHECK(found > 5000, "%d", found);
+}
+
+static void refuse(const prxi_dag *g, const char *text, const char *says)
+{
+    prxi_dag_budget b;
+    prxi_dag_path p;
+    prxi_clear(&ctx);
+    int err = prxi_dag_budget_parse(&ctx, text, &b);
+    if (err == PRX_OK)
+        err = prxi_dag_solve(&ctx, g, b, PRXI_DAG_MINIMAX, &p);
+    CHECK(err == PRX_EINVAL && strstr(ctx.error.text, says), "%s: %d %s", text, err, ctx.error.text);
+}
+
+/* What a budget is, and which of them a graph of 10 steps with jumps of 3 has, the second expert from step 4 on. */
+static void check_budgets(void)
+{
+    static const char *const bad[] = { "", "x", "-3", "+", "+5", "5+", "5+-1", "0+5", "4.5", "3 ", " 3", "201", "3+201", "1+2+3", "3++4",
+                                       "99999999999999999999", "11111111111111111111111111111111111111111+2" };
+    prxi_dag g;
+    prxi_dag_budget b;
+    REQUIRE(prxi_dag_open(&ctx, &g, 10, 3) == PRX_OK, "open");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        refuse(&g, bad[i], "as 6+5");
+    CHECK(prxi_dag_budget_parse(&ctx, "11", &b) == PRX_OK && b.total == 11 && b.first == 0, "11");
+    CHECK(prxi_dag_budget_parse(&ctx, "6+5", &b) == PRX_OK && b.total == 11 && b.first == 6, "6+5");
+    refuse(&g, "3+3", "one expert");
+    for (int i = 0; i < 10; i++)
+        for (int k = 2; k <= 3 && i + k < 10; k++)
+            g.weight[i * 4 + k] = 1;
+    refuse(&g, "3", "between 4 and 10 of 10");
+    g.boundary = 4;
+    for (int i = 0; i < 4; i++)
+        for (int k = 2; k <= 3; k++)
+            g.weight[i * 4 + k] = i + k > 4 ? NAN : 1;
+    refuse(&g, "4", "between 5 and 10 of 10");
+    refuse(&g, "1+4", "of the 4 of the high-noise expert between 2 and 4");
+    refuse(&g, "5+4", "of the 4 of the high-noise expert between 2 and 4");
+    refuse(&g, "2+2", "of the 6 of the low-noise expert between 3 and 6");
+    refuse(&g, "4+7", "of the 6 of the low-noise expert between 3 and 6");
+    prxi_dag_close(&ctx, &g);
 }
 
 static void check_bad(void)
@@ -146,6 +234,10 @@ static void check_bad(void)
         "{\"steps\": 5, \"edges\": [{\"from\": 0, \"to\": 2, \"weight\": null}]}",
         "{\"steps\": 5, \"edges\": [{\"from\": 0, \"to\": 2, \"weight\": 1}, {\"from\": 0, \"to\": 2, \"weight\": 1}]}",
         "{\"steps\": 5, \"max_gap\": 2, \"edges\": [{\"from\": 0, \"to\": 3, \"weight\": 1}]}",
+        "{\"steps\": 5, \"boundary_step\": 2, \"edges\": [{\"from\": 1, \"to\": 3, \"weight\": 1}]}",
+        "{\"steps\": 5, \"boundary_step\": 5, \"edges\": []}",
+        "{\"steps\": 5, \"boundary_step\": 0, \"edges\": []}",
+        "{\"steps\": 5, \"boundary_step\": \"2\", \"edges\": []}",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         prxi_json j;
@@ -167,6 +259,8 @@ int main(void)
     prxi_mem_init(&mem, NULL);
     check_vectors();
     check_random();
+    check_experts();
+    check_budgets();
     check_bad();
     CHECK(atomic_load(&mem.total) == 0, "leak");
     return TEST_END();

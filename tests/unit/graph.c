@@ -182,6 +182,8 @@ static void check_graph(prx_engine *e, const char *name, const reuse *r, double 
             CHECK(fabs(number(x, "max") - max) <= 1e-12 * max && max > 0, "%s: jump %d to %d: max", name, i, to);
         }
     CHECK(boundary > 0 ? second > 1 && second < STEPS - 1 : second == STEPS, "%s: second expert at %d", name, second);
+    const cJSON *recorded = cJSON_GetObjectItemCaseSensitive(g, "boundary_step");
+    CHECK(boundary > 0 ? recorded && recorded->valueint == second : !recorded, "%s: boundary_step", name);
     CHECK(edges == expected && n > 0, "%s: %d edges, not %d", name, edges, expected);
     const cJSON *s = cJSON_GetObjectItemCaseSensitive(g, "settings");
     CHECK(strcmp(cJSON_GetObjectItemCaseSensitive(s, "reuse")->valuestring, r->kind) == 0, "reuse is recorded");

@@ -164,7 +164,7 @@ static int read_schedule(const char *attention, uint8_t kinds[5])
     REQUIRE(prxi_json_parse(&ctx, &j, "s.json", text, strlen(text)) == PRX_OK, "%s", ctx.error.text);
     const int err = prxi_schedule_read(&ctx, &s, &j);
     prxi_json_close(&ctx, &j);
-    return err < 0 ? err : prxi_schedule_map(&ctx, &s, sigmas, 5, kinds);
+    return err < 0 ? err : prxi_schedule_map(&ctx, &s, &(prxi_job_steps) { 5, 5, sigmas }, kinds);
 }
 
 static void check_files(void)
