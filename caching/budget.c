@@ -47,8 +47,8 @@ static int fail_expert(prxi_ctx *c, prxi_dag_budget b, const char *noise, int le
 int prxi_dag_budget_fail(prxi_ctx *c, const prxi_dag *g, prxi_dag_budget b)
 {
     if (!b.first)
-        return prxi_fail(c, PRX_EINVAL, "budget: %d: no path of so many computed steps; between %d and %d of %d steps can be tried", b.total,
-                         fewest(g, 0, g->steps - 1), g->steps, g->steps);
+        return prxi_fail(c, PRX_EINVAL, "budget: %d: no path of so many computed steps; between %d and %d of %d steps can be tried",
+                         b.total, fewest(g, 0, g->steps - 1), g->steps, g->steps);
     if (!g->boundary)
         return prxi_fail(c, PRX_EINVAL, "budget: %d+%d: the graph is of a model with one expert; one number expected", b.first,
                          b.total - b.first);

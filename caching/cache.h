@@ -64,10 +64,16 @@ typedef struct prxi_cache_call {
     prxi_cache_report *report;         /* the policy fills cached, reason, diff; the DiT counts blocks */
 } prxi_cache_call;
 
+/* What to change when a run has cached nothing for this reason. */
+typedef struct prxi_cache_advice {
+    const char *reason, *text;         /* a list ends with reason NULL */
+} prxi_cache_advice;
+
 typedef struct prxi_cache_policy {
     const char *name, *help;
     size_t priv_size;
     const prxi_option *options;
+    const prxi_cache_advice *advice;   /* for each of its reasons to compute; or NULL */
     int (*plan)(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_plan *plan);
     /* Optional. Before a step: 1 when v (guided velocity, f32 [latent_elems]) was filled and the network is skipped;
      * reports has one row per branch. */

@@ -289,6 +289,7 @@ const prxi_cache_policy prxi_cache_dbcache = {
     .help = "reuse the middle blocks' residual while the first blocks' barely changes",
     .priv_size = sizeof(dbcache),
     .options = options,
+    .advice = prxi_gate_advice,
     .plan = plan,
     .begin_step = begin_step,
     .end_step = end_step,

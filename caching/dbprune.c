@@ -250,6 +250,7 @@ const prxi_cache_policy prxi_cache_dbprune = {
     .help = "reuse each block's residual while the block's input has barely changed",
     .priv_size = sizeof(dbprune),
     .options = options,
+    .advice = prxi_gate_advice,
     .plan = plan,
     .begin_step = begin_step,
     .end_step = end_step,

@@ -118,11 +118,19 @@ static void end_step(void *priv, prxi_stream *s, const prxi_step *step, const fl
     prxi_residual_take(s, PRXI_F32, e->env.latent_elems, v, step->latents, e->offset);
 }
 
+static const prxi_cache_advice advice[] = {
+    { "forced", "fewer cache.ret_steps, or more steps" },
+    { "no_rate", "more steps" },
+    { "acc_ge", "a larger cache.thresh" },
+    { NULL, NULL },
+};
+
 const prxi_cache_policy prxi_cache_easycache = {
     .name = "easycache",
     .help = "skip the network while the latents have barely moved, at the rate it last showed",
     .priv_size = sizeof(easycache),
     .options = options,
+    .advice = advice,
     .plan = plan,
     .begin_step = begin_step,
     .at_output = at_output,

@@ -98,3 +98,15 @@ const char *prxi_gate_reason_name(prxi_gate_reason r)
     };
     return names[r];
 }
+
+const prxi_cache_advice prxi_gate_advice[] = {
+    { "warmup", "fewer cache.max_warmup_steps, or more steps" },
+    { "mask", "zeros in cache.steps_computation_mask" },
+    { "max_cached", "more cache.max_cached_steps" },
+    { "max_continuous", "more cache.max_continuous_cached_steps" },
+    { "accumulated", "a larger cache.max_accumulated_residual_diff_threshold" },
+    { "threshold_off", "a cache.residual_diff_threshold above 0" },
+    { "no_prev", "more steps" },
+    { "diff_ge", "a larger cache.residual_diff_threshold (--stats has the diffs; replay tries others)" },
+    { NULL, NULL },
+};

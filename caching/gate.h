@@ -3,7 +3,7 @@
 #ifndef PRXI_GATE_H
 #define PRXI_GATE_H
 
-#include <stdint.h>
+#include "cache.h"
 
 typedef struct prxi_gate_config {
     double threshold;                 /* residual_diff_threshold */
@@ -38,5 +38,6 @@ prxi_gate_reason prxi_gate_ask(const prxi_gate_config *c, prxi_gate *g, int64_t 
 prxi_gate_reason prxi_gate_test(const prxi_gate_config *c, prxi_gate *g, int64_t step, double diff);
 int prxi_gate_caches(prxi_gate_reason r);
 const char *prxi_gate_reason_name(prxi_gate_reason r);
+extern const prxi_cache_advice prxi_gate_advice[];
 
 #endif

@@ -162,11 +162,17 @@ static int plan(void *priv, prxi_ctx *c, const prxi_cache_env *env, prxi_cache_p
     return prxi_replay_open(c, &l->replay, env, &out->bytes);
 }
 
+static const prxi_cache_advice advice[] = {
+    { "schedule", "a schedule that computes fewer steps: a smaller cache.budget, or more steps" },
+    { NULL, NULL },
+};
+
 const prxi_cache_policy prxi_cache_lemica = {
     .name = "lemica",
     .help = "replay a schedule of computed steps, reuse between them",
     .priv_size = sizeof(lemica),
     .options = options,
+    .advice = advice,
     .plan = plan,
     .begin_step = prxi_replay_begin_step,
     .end_step = prxi_replay_end_step,

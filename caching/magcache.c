@@ -247,11 +247,19 @@ static void end_step(void *priv, prxi_stream *s, const prxi_step *step, const fl
         prxi_stream_fail(s, err, "cache.calibrate", "not written");
 }
 
+static const prxi_cache_advice advice[] = {
+    { "forced", "a smaller cache.retention_ratio, or more steps" },
+    { "max_skip", "a larger cache.magcache_K" },
+    { "err_ge", "a larger cache.magcache_thresh" },
+    { NULL, NULL },
+};
+
 const prxi_cache_policy prxi_cache_magcache = {
     .name = "magcache",
     .help = "reuse the blocks' residual on steps that the model's magnitude ratios allow, known beforehand",
     .priv_size = sizeof(magcache),
     .options = options,
+    .advice = advice,
     .plan = plan,
     .begin_step = begin_step,
     .end_step = end_step,

@@ -162,7 +162,8 @@ int prxi_schedule_map(prxi_ctx *c, const prxi_schedule *s, const prxi_job_steps 
         return prxi_fail(c, PRX_EINVAL, "schedule: without sigmas, and its second expert begins at step %d; the job's at %d", s->boundary,
                          job->boundary);
     if (s->has_sigmas && s->n > job->steps)
-        return prxi_fail(c, PRX_EINVAL, "schedule: computes %d steps; the job has only %d", s->n, job->steps);
+        return prxi_fail(c, PRX_EINVAL, "schedule: computes %d steps; the job has only %d: a smaller budget or more steps", s->n,
+                         job->steps);
     if (s->has_sigmas && s->boundary)
         return map_experts(c, s, job, computed);
     if (s->has_sigmas)

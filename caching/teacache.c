@@ -267,11 +267,18 @@ static void end_step(void *priv, prxi_stream *s, const prxi_step *step, const fl
         prxi_stream_fail(s, err, "cache.calibrate", "not written");
 }
 
+static const prxi_cache_advice advice[] = {
+    { "forced", "more steps: the first and the last are always computed" },
+    { "acc_ge", "a larger cache.teacache_thresh" },
+    { NULL, NULL },
+};
+
 const prxi_cache_policy prxi_cache_teacache = {
     .name = "teacache",
     .help = "reuse the blocks' residual while the timestep embedding has barely moved",
     .priv_size = sizeof(teacache),
     .options = options,
+    .advice = advice,
     .plan = plan,
     .begin_step = begin_step,
     .end_step = end_step,

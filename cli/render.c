@@ -298,6 +298,12 @@ static void summarize_cache(const cJSON *root)
     if (full > 0)
         snprintf(line + used, sizeof line - used, "; %.2f s saved of %.2f", saved, saved + spent);
     progress_note(line);
+    const cJSON *advice = cJSON_GetObjectItemCaseSensitive(cache, "advice");
+    if (!cJSON_IsString(advice))
+        return;
+    snprintf(line, sizeof line, "cache %s: nothing was cached, nothing saved; what would change that: %.700s", policy->valuestring,
+             advice->valuestring);
+    progress_note(line);
 }
 
 static void summarize(const render *r, const char *stats)

@@ -34,7 +34,8 @@
 
 static const cli_option options[] = {
     BUILD_OPTIONS,
-    { "schedule solve", 0, "budget", "LIST", NULL, NULL, "computed steps, first and last included; of two experts also as 6+5; several: 6,8,10" },
+    { "schedule solve", 0, "budget", "LIST", NULL, NULL,
+      "computed steps, first and last included; of two experts also as 6+5; several: 6,8,10" },
     { NULL, 0, "objective", "NAME", NULL, "minimax|sum", "largest errors first, or the smallest sum (minimax)" },
     { "schedule show", 0, "png", "FILE", NULL, NULL, "a picture: weights, and the jumps of each schedule" },
     { "All", 0, "json", "FILE", NULL, NULL, "the result of solve (with %d in the name for several budgets) or show; -: standard output" },

@@ -205,6 +205,20 @@ static cJSON *passes_json(const prx_job *j)
     return o;
 }
 
+/* Where nothing was cached: what to change, for each reason that the policy had. */
+static void add_advice(const prx_job *j, cJSON *o, const cJSON *passes)
+{
+    const cJSON *cached = cJSON_GetObjectItemCaseSensitive(passes, "cached");
+    const cJSON *computed = cJSON_GetObjectItemCaseSensitive(passes, "computed");
+    char text[600] = "";
+    size_t used = 0;
+    for (const prxi_cache_advice *a = j->cache->advice; cached && !cached->child && a && a->reason; a++)
+        if (cJSON_GetObjectItemCaseSensitive(computed, a->reason) && used < sizeof text)
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? "; " : "", a->text);
+    if (*text)
+        cJSON_AddStringToObject(o, "advice", text);
+}
+
 /* Steps in which some branches were computed and others reused; they count as computed. */
 static int partly_cached_steps(const prx_job *j)
 {
@@ -225,7 +239,9 @@ static cJSON *cache_json(const prx_job *j, int computed)
     cJSON_AddNumberToObject(o, "computed_steps", computed);
     cJSON_AddNumberToObject(o, "cached_steps", steps - computed);
     cJSON_AddNumberToObject(o, "partly_cached_steps", partly_cached_steps(j));
-    cJSON_AddItemToObject(o, "passes", passes_json(j));
+    cJSON *passes = passes_json(j);
+    cJSON_AddItemToObject(o, "passes", passes);
+    add_advice(j, o, passes);
     add_number_or_null(o, "computed_step_seconds", full);
     add_number_or_null(o, "cached_step_seconds", reused);
     add_number_or_null(o, "saved_seconds", full * steps - j->phases.denoise);

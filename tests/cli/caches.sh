@@ -35,6 +35,40 @@ expect 2 "a setting of another cache" render --cache easycache --set cache.magca
 expect 2 "a folder that is not there" render --cache magcache --set cache.calibrate=nowhere/m.json -o none.y4m
 expect 2 "seven blocks of three" render --cache dbprune --set cache.Fn_compute_blocks=7 -o none.y4m
 
+# ---- nothing cached: never without a word ----
+
+# idle NAME TEXT FLAGS: nothing is cached, and TEXT is what would change that
+idle() {
+    # shellcheck disable=SC2086
+    expect 0 "$1" render $3 -o x.y4m --progress auto --stats idle.json
+    says ", 0 cached" "$1: the count"
+    says "nothing was cached, nothing saved; what would change that: " "$1: in words"
+    says "$2" "$1: what to change"
+    check "$1: in the stats" grep -q '"advice":' idle.json
+}
+idle "a warm-up as long as the run" "fewer cache.max_warmup_steps" "--cache dbcache --set cache.max_warmup_steps=8"
+idle "a warm-up longer than the run" "fewer cache.max_warmup_steps" "--cache dbcache --set cache.max_warmup_steps=99"
+idle "dbcache on a short run" "fewer cache.max_warmup_steps, or more steps" "--cache dbcache --steps 3"
+idle "a small threshold" "a larger cache.residual_diff_threshold" "--cache dbcache --set cache.residual_diff_threshold=1e-9"
+idle "a threshold of 0" "a cache.residual_diff_threshold above 0" "--cache dbcache --set cache.residual_diff_threshold=0"
+idle "no cached steps wanted" "more cache.max_cached_steps" "--cache dbcache --set cache.max_cached_steps=0"
+idle "no runs wanted" "more cache.max_continuous_cached_steps" "--cache dbcache --set cache.max_continuous_cached_steps=0"
+idle "a mask of ones" "zeros in cache.steps_computation_mask" "--cache dbcache --set cache.steps_computation_mask=11111111"
+idle "dbprune on a short run" "fewer cache.max_warmup_steps, or more steps" "--cache dbprune --steps 3"
+idle "easycache on a short run" "fewer cache.ret_steps, or more steps" "--cache easycache --steps 5"
+idle "easycache, small threshold" "a larger cache.thresh" "--cache easycache --set cache.ret_steps=2 --set cache.thresh=0"
+idle "teacache, small threshold" "a larger cache.teacache_thresh" \
+    "--cache teacache --set cache.coefficients=teacache.json --set cache.teacache_thresh=0"
+idle "magcache, small threshold" "a larger cache.magcache_thresh" \
+    "--cache magcache --set cache.mag_ratios=magcache.json --set cache.magcache_thresh=0"
+printf '{"steps": 8, "computed": [0, 1, 2, 3, 4, 5, 6, 7]}' >all.json
+idle "a schedule of all steps" "a smaller cache.budget, or more steps" "--cache lemica --schedule all.json"
+expect 0 "something cached" render --cache dbcache --set cache.residual_diff_threshold=1 -o x.y4m --progress auto --stats busy.json
+check "no advice then" sh -c '! grep -q "nothing was cached" err && ! grep -q advice busy.json'
+# the policy none has nothing to say
+expect 0 "no cache" render -o x.y4m --progress auto
+check "nothing is said of it" sh -c '! grep -q "^cache" err'
+
 expect 0 "a trace" render --cache dbcache --set cache.residual_diff_threshold=0.3 --set cache.max_warmup_steps=2 --stats run.json \
     --record-trace trace.json -o x.y4m
 expect 0 "its replay" "$PRAXINO" replay trace.json --set cache.residual_diff_threshold=0.3 --set cache.max_warmup_steps=2 --json replay.json

@@ -94,7 +94,8 @@ refuse_two() {
 refuse_two "too few for the first" 'high-noise expert between' "--steps 10 --set cache.graph=two.json --set cache.budget=9+3"
 refuse_two "too many for the second" 'low-noise expert between' "--steps 10 --set cache.graph=two.json --set cache.budget=2+8"
 refuse_two "no budget" 'as 6+5' "--steps 10 --set cache.graph=two.json --set cache.budget=2+"
-refuse_two "too few steps in an expert" 'steps of the high-noise expert; the job has' "--steps 10 --set shift=1 --schedule two-$boundary+2.json"
+refuse_two "too few steps in an expert" 'steps of the high-noise expert; the job has' \
+    "--steps 10 --set shift=1 --schedule two-$boundary+2.json"
 for b in 0+4 99+4 2+1 2+9 2+ +4 2+4+1; do
     expect 2 "budget $b" "$PRAXINO" schedule solve two.json --budget $b --json no.json
     absent no.json

@@ -17,8 +17,8 @@ const fuzz_seed fuzz_seeds[] = {
     FUZZ_TEXT("{\"steps\":4,\"max_gap\":2,\"edges\":[{\"from\":0,\"to\":2,\"weight\":1.5},{\"from\":0,\"to\":1,\"weight\":0.5,"
               "\"attention\":\"sparse\"},{\"from\":1,\"to\":3,\"weight\":2,\"attention\":\"sparse\"},{\"from\":3,\"to\":4,\"weight\":1,"
               "\"attention\":\"sparse\"},{\"from\":1,\"to\":2,\"attention\":\"dense\",\"weight\":0}]}"),
-    FUZZ_TEXT("{\"steps\":7,\"max_gap\":3,\"boundary_step\":3,\"edges\":[{\"from\":0,\"to\":3,\"weight\":1},{\"from\":1,\"to\":3,\"weight\":2},"
-              "{\"from\":3,\"to\":5,\"weight\":3},{\"from\":4,\"to\":6,\"weight\":1}]}"),
+    FUZZ_TEXT("{\"steps\":7,\"max_gap\":3,\"boundary_step\":3,\"edges\":[{\"from\":0,\"to\":3,\"weight\":1},"
+              "{\"from\":1,\"to\":3,\"weight\":2},{\"from\":3,\"to\":5,\"weight\":3},{\"from\":4,\"to\":6,\"weight\":1}]}"),
     { NULL, 0 },
 };
 

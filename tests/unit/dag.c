@@ -1,4 +1,5 @@
-/* The path solver against the vectors and against exhaustive search on 1,000 random graphs of one and of two experts; bad graphs and budgets. */
+/* The path solver against the vectors and against exhaustive search on 1,000 random graphs of one expert and as many of two; bad graphs and
+ * budgets. */
 #include "tests/vectors.h"
 
 #include "caching/dag.h"
