@@ -59,7 +59,7 @@ int prxi_graph_state_save(prxi_graph *g)
             cJSON_AddBoolToObject(row, "sparse", 1);
         cJSON *list = cJSON_AddArrayToObject(row, "weights");       /* of gaps 2, 3, ...; sparse: 1, 2, ... */
         for (int k = 2 - sparse; k <= g->gap; k++)
-            cJSON_AddItemToArray(list, isnan(w[k]) ? cJSON_CreateNull() : cJSON_CreateNumber(w[k]));
+            cJSON_AddItemToArray(list, isnan(w[k]) ? cJSON_CreateNull() : prxi_json_exact(w[k]));
         cJSON_AddItemToArray(rows, row);
     }
     int err = prxi_json_text(c, o, &text);
@@ -185,9 +185,9 @@ static cJSON *edge_json(const prxi_graph *g, int row, int j, int measured)
     cJSON_AddNumberToObject(e, "to", j);
     if (prxi_graph_sparse(g, row))
         cJSON_AddStringToObject(e, "attention", "sparse");
-    cJSON_AddNumberToObject(e, "weight", measured ? mean(g, g->samples, row, j) : interpolate(g, g->samples, row, j));
+    cJSON_AddItemToObject(e, "weight", prxi_json_exact(measured ? mean(g, g->samples, row, j) : interpolate(g, g->samples, row, j)));
     if (measured && g->samples > 1)
-        cJSON_AddNumberToObject(e, "max", largest(g, row, j));
+        cJSON_AddItemToObject(e, "max", prxi_json_exact(largest(g, row, j)));
     if (!measured)
         cJSON_AddBoolToObject(e, "interpolated", 1);
     return e;

@@ -187,6 +187,16 @@ static double typical_seconds(const prx_job *j, int cached)
     return t;
 }
 
+/* Against a run of which every step takes `full` seconds: over the steps that were cached, in some branches or all. */
+static double saved_seconds(const prx_job *j, double full)
+{
+    double saved = 0;
+    for (int i = j->first_step; i < j->step; i++)
+        if (cached_branches(j, i))
+            saved += full - j->stats[i].seconds;
+    return saved;
+}
+
 /* {"computed": {reason: passes, ...}, "cached": {...}}; a pass is one branch of one step. */
 static cJSON *passes_json(const prx_job *j)
 {
@@ -244,7 +254,7 @@ static cJSON *cache_json(const prx_job *j, int computed)
     add_advice(j, o, passes);
     add_number_or_null(o, "computed_step_seconds", full);
     add_number_or_null(o, "cached_step_seconds", reused);
-    add_number_or_null(o, "saved_seconds", full * steps - j->phases.denoise);
+    add_number_or_null(o, "saved_seconds", saved_seconds(j, full));
     return o;
 }
 

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "option.h"
 #include "utf8.h"
 
 enum { MAX_DEPTH = 1000 };
@@ -70,6 +71,9 @@ static int scan(char *p, size_t n, size_t *at, const char **why)
             }
         } else if (p[i] == '}' || p[i] == ']') {
             depth--;
+        } else if (n - i >= 3 && memcmp(p + i, "NaN", 3) == 0) {
+            *why = "NaN, which is no number";
+            return -1;
         } else if (p[i] == 'I' || p[i] == '-') {
             step = replace_infinity(p + i, n - i);
         }
@@ -225,4 +229,11 @@ int prxi_json_nums(prxi_ctx *c, const prxi_json *j, const char *key, double *out
     }
     *n = count;
     return PRX_OK;
+}
+
+cJSON *prxi_json_exact(double v)
+{
+    char text[40];
+    prxi_print_num(v, text, sizeof text);
+    return isfinite(v) ? cJSON_CreateRaw(text) : cJSON_CreateNull();
 }

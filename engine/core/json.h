@@ -26,6 +26,9 @@ int prxi_json_str(prxi_ctx *c, const prxi_json *j, const char *key, const char *
 /* Array of numbers: writes at most max, sets *n; more than max is PRX_EFORMAT. */
 int prxi_json_nums(prxi_ctx *c, const prxi_json *j, const char *key, double *out, int max, int *n);
 
+/* A number that reads back as the very same: cJSON's own printer lets the last bit go. */
+cJSON *prxi_json_exact(double v);
+
 /* Whole file into a prxi_alloc'd buffer with a final NUL; *n without it. PRX_EIO / PRX_EINVAL. */
 int prxi_read_file(prxi_ctx *c, const char *path, size_t max_bytes, char **out, size_t *n);
 /* Writes to a temporary name beside path, fsyncs, renames: the target is old or new, never half. */

@@ -34,7 +34,7 @@ static void test_syntax(void)
         { "{\"a\":}", "byte 5" }, { "{\"a\" 1}", "byte" },   { "{\"a\":1,}", "byte" },    { "\"x", "without end" },
         { "{\"a\":\"\\u0000\"}", "NUL" },                   { "{\"a\":\"\\", "without end" },
         { "{\"a\":\"\xff\"}", "UTF-8" },                    { "{\"a\":\"\xed\xa0\x80\"}", "UTF-8" },
-        { "{\"a\":\"\xc0\x80\"}", "UTF-8" },                { "{\"a\":nul}", "byte" },    { "{\"a\":NaN}", "byte" },
+        { "{\"a\":\"\xc0\x80\"}", "UTF-8" },                { "{\"a\":nul}", "byte" },    { "{\"a\":NaN}", "NaN, which is no number" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         refused(bad[i].text, strlen(bad[i].text), bad[i].say);
@@ -182,6 +182,25 @@ static void test_faults(void)
     CHECK(system(cmd) == 0, "a temporary file was left");
 }
 
+/* Every bit comes back. */
+static void test_exact(void)
+{
+    uint64_t seed = 1;
+    for (int i = 0; i < 20000; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        const double v = (double)(seed >> 11) * 0x1p-53 * pow(10, (double)(i % 40) - 20);
+        cJSON *made = prxi_json_exact(v);
+        char *text = cJSON_PrintUnformatted(made);
+        REQUIRE(text, "memory");
+        CHECK(strtod(text, NULL) == v, "%.17g became %s", v, text);
+        cJSON_free(text);
+        cJSON_Delete(made);
+    }
+    cJSON *nan = prxi_json_exact(NAN);
+    CHECK(cJSON_IsNull(nan), "no number is null");
+    cJSON_Delete(nan);
+}
+
 int main(void)
 {
     c = test_ctx(&mem, NULL);
@@ -192,6 +211,7 @@ int main(void)
     test_files();
     test_utf8();
     test_faults();
+    test_exact();
     tmp_close();
     CHECK(atomic_load(&mem.total) == 0, "leak of %zu bytes", atomic_load(&mem.total));
     return TEST_END();
