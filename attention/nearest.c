@@ -92,10 +92,9 @@ static void run_tile(const nearest_job *j, const nearest_work *w, size_t head, s
     }
     j->ops->pack_q(w->q, rows, t.vecs, a->head_dim, (int)j->d);
     t.k = t.v = j->packed + head * j->pairs * 2 * j->d * j->ops->elem;
-    t.fetch = (uintptr_t)t.k;
     for (size_t p = 0; p < j->pairs; p += PRXI_TILE_PAIRS) {
         t.pairs = j->pairs - p < PRXI_TILE_PAIRS ? (int)(j->pairs - p) : PRXI_TILE_PAIRS;
-        t.pair = j->order + p;
+        t.pair = t.next = j->order + p;
         t.bias = j->bias + head * 2 * j->pairs + 2 * p;
         j->ops->scores(&t);
         if (a->products)

@@ -39,9 +39,9 @@ typedef struct job {
 /* What a thread works in; every pointer 64-byte aligned. */
 typedef struct work {
     unsigned char *q;
-    float *o, *m, *l, *s, *top, *alpha, *bias;
+    float *o, *m, *l, *s, *top, *alpha, *bias[2];
     unsigned char *p;
-    int32_t *pair;
+    int32_t *pair[2];       /* of the tile that runs and of the one after it */
 } work;
 
 /* Vectors of the next tile: by threes, but 4 as 2 + 2, since one vector alone leaves the multipliers waiting. */
@@ -75,8 +75,8 @@ static size_t lay_out(const job *j, unsigned char *base, work *w)
     size_t at = 0;
     const size_t q = take(&at, wide * d * j->ops->elem), o = take(&at, wide * d * 4), m = take(&at, wide * 4),
                  l = take(&at, wide * 4), s = take(&at, tile * keys * 4), p = take(&at, tile * keys * j->ops->elem),
-                 top = take(&at, tile * 4), alpha = take(&at, tile * 4), bias = take(&at, keys * 4),
-                 pair = take(&at, PRXI_TILE_PAIRS * sizeof(int32_t));
+                 top = take(&at, tile * 4), alpha = take(&at, tile * 4), bias = take(&at, 2 * keys * 4),
+                 pair = take(&at, 2 * PRXI_TILE_PAIRS * sizeof(int32_t));
     if (base) {
         *w = (work) { .q = base + q, .p = base + p };
         w->o = (float *)(void *)(base + o);
@@ -85,8 +85,10 @@ static size_t lay_out(const job *j, unsigned char *base, work *w)
         w->s = (float *)(void *)(base + s);
         w->top = (float *)(void *)(base + top);
         w->alpha = (float *)(void *)(base + alpha);
-        w->bias = (float *)(void *)(base + bias);
-        w->pair = (int32_t *)(void *)(base + pair);
+        for (size_t i = 0; i < 2; i++) {
+            w->bias[i] = (float *)(void *)(base + bias) + i * keys;
+            w->pair[i] = (int32_t *)(void *)(base + pair) + i * PRXI_TILE_PAIRS;
+        }
     }
     return at;
 }
@@ -203,11 +205,68 @@ static int longest_first(const void *x, const void *y)
     return a->begin < b->begin ? -1 : a->begin > b->begin;
 }
 
-static void run_tile(const job *j, const task *t, const work *w, int pairs)
+/* Where a task is in its keys: before `pair`, one of the pairs of block *col. */
+typedef struct walk {
+    const int32_t *start, *k_start, *col, *end;
+    const int32_t *token;   /* NULL: no key starts from anything but 0 */
+    int32_t pair, last;
+    float tail;             /* what the score of the last token starts from */
+} walk;
+
+static walk begin_walk(const job *j, const task *t)
+{
+    const prxi_block_list *b = j->b;
+    const int64_t *rp = rows_of(j, j->head0 + t->head);
+    walk x = { .start = j->start + (size_t)t->head * (size_t)(b->nk + 1), .k_start = table(j, b->k_start, j->head0 + t->head, b->nk),
+               .col = b->cols + rp[t->block], .end = b->cols + rp[t->block + 1], .last = (int32_t)(j->a->kv_len - 1),
+               .tail = j->a->tail_bias / j->a->scale };
+    if (j->a->tail_bias != 0.0f)
+        x.token = j->token + (size_t)t->head * 2 * j->pairs;
+    if (x.col < x.end)
+        x.pair = x.start[*x.col];
+    return x;
+}
+
+/* Up to `most` pairs of the block: which, and what their scores start from. A block of odd length ends in half a pair. */
+static int take_pairs(walk *x, int most, int32_t *pair, float *bias)
+{
+    const int32_t stop = x->start[*x->col + 1], odd = (x->k_start[*x->col + 1] - x->k_start[*x->col]) & 1;
+    const int n = stop - x->pair < most ? stop - x->pair : most;
+    for (int i = 0; i < n; i++) {
+        pair[i] = x->pair + i;
+        bias[2 * i] = bias[2 * i + 1] = 0.0f;
+    }
+    for (int i = 0; x->token && i < 2 * n; i++)
+        bias[i] = x->token[2 * x->pair + i] == x->last ? x->tail : 0.0f;
+    x->pair += n;
+    if (x->pair == stop) {
+        if (odd && n)
+            bias[2 * n - 1] = -INFINITY;
+        if (++x->col < x->end)
+            x->pair = x->start[*x->col];
+    }
+    return n;
+}
+
+/* Lists the next tile, filled up to whole steps with masked repeats; returns its pairs. */
+static int next_tile(walk *x, int32_t *pair, float *bias)
+{
+    int n = 0;
+    while (x->col < x->end && n < PRXI_TILE_PAIRS)
+        n += take_pairs(x, PRXI_TILE_PAIRS - n, pair + n, bias + 2 * n);
+    for (; n % PRXI_TILE_STEP; n++) {
+        pair[n] = pair[0];
+        bias[2 * n] = bias[2 * n + 1] = -INFINITY;
+    }
+    return n;
+}
+
+/* The first vectors of a tile ask memory for the next one: how many tiles of queries come after them is not known. */
+static void run_tile(const job *j, const task *t, const work *w, int which, int pairs, int more)
 {
     const size_t lanes = (size_t)j->ops->lanes, size = (size_t)t->head * j->pairs * 2 * (size_t)j->d * j->ops->elem;
     const int vecs = (t->count + (int)lanes - 1) / (int)lanes;
-    prxi_tile x = { .d = j->d, .pairs = pairs, .c = j->a->scale * 1.44269504f, .pair = w->pair, .bias = w->bias,
+    prxi_tile x = { .d = j->d, .pairs = pairs, .c = j->a->scale * 1.44269504f, .pair = w->pair[which], .bias = w->bias[which],
                     .k = j->k + size, .v = j->v + size, .s = w->s, .p = w->p, .top = w->top, .alpha = w->alpha };
     for (int at = 0; at < vecs; at += x.vecs) {
         const size_t first = (size_t)at * lanes;
@@ -216,48 +275,26 @@ static void run_tile(const job *j, const task *t, const work *w, int pairs)
         x.o = w->o + first * (size_t)j->d;
         x.m = w->m + first;
         x.l = w->l + first;
-        /* Memory is asked for early: the values of this tile at first, then the keys after it, should they be next. */
-        x.fetch = (uintptr_t)(at ? x.k : x.v) + (at ? PRXI_TILE_PAIRS * 2 * (size_t)j->d * j->ops->elem : 0);
+        x.next = w->pair[at == 0 && more ? !which : which];
         j->ops->scores(&x);
         j->ops->softmax(&x);
         j->ops->values(&x);
     }
 }
 
-/* Runs the tile in w->pair, n pairs, filling it up to whole steps with masked repeats. */
-static void flush(const job *j, const task *t, const work *w, int n)
-{
-    while (n % PRXI_TILE_STEP) {
-        w->pair[n] = w->pair[0];
-        w->bias[2 * n] = w->bias[2 * n + 1] = -INFINITY;
-        n++;
-    }
-    run_tile(j, t, w, n);
-}
-
 static void run_keys(const job *j, const task *t, const work *w)
 {
-    const prxi_block_list *b = j->b;
-    const int64_t *rp = rows_of(j, j->head0 + t->head);
-    const int32_t *start = j->start + (size_t)t->head * (size_t)(b->nk + 1);
-    const int32_t *token = j->token + (size_t)t->head * 2 * j->pairs;
-    const int32_t last = (int32_t)(j->a->kv_len - 1);
-    const float tail = j->a->tail_bias / j->a->scale;
-    int n = 0;
-    for (int64_t c = rp[t->block]; c < rp[t->block + 1]; c++)
-        for (int32_t p = start[b->cols[c]]; p < start[b->cols[c] + 1]; p++) {
-            w->pair[n] = p;
-            for (int x = 0; x < 2; x++) {
-                const int32_t key = token[2 * (size_t)p + (size_t)x];
-                w->bias[2 * n + x] = key < 0 ? -INFINITY : key == last ? tail : 0.0f;
-            }
-            if (++n == PRXI_TILE_PAIRS) {
-                flush(j, t, w, n);
-                n = 0;
-            }
-        }
-    if (n)
-        flush(j, t, w, n);
+    walk x = begin_walk(j, t);
+    int which = 0, pairs = next_tile(&x, w->pair[0], w->bias[0]);
+    while (pairs) {
+        int32_t *pair = w->pair[!which];
+        const int more = next_tile(&x, pair, w->bias[!which]);
+        for (int i = more; more && i < pairs; i++)      /* a short last tile: nothing else to ask for */
+            pair[i] = pair[0];
+        run_tile(j, t, w, which, pairs, more);
+        which = !which;
+        pairs = more;
+    }
 }
 
 /* Token of query `i` of the task. */

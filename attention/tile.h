@@ -22,7 +22,7 @@ typedef struct prxi_tile {
     const float *bias;      /* [2 * pairs] start value of a raw score; -inf masks the key */
     const void *q;          /* packed queries */
     const void *k, *v;      /* packed keys and values of this head */
-    uintptr_t fetch;        /* laid out as k: rows to ask for meanwhile; may point past the end */
+    const int32_t *next;    /* [pairs] asked for meanwhile: keys by `scores`, values by `values`; `pair` where there is nothing to come */
     float *s;               /* [2 * pairs][vecs * lanes] */
     void *p;                /* exponentials, packed as `values` wants them */
     float *top;             /* [vecs * lanes] largest raw score of the tile */

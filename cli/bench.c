@@ -7,7 +7,7 @@
 #include "show.h"
 
 static const cli_option options[] = {
-    { NULL, 0, "set", "KEY=VALUE", NULL, NULL, "option of step, decode and cache, as width=512; may be repeated" },
+    { NULL, 0, "set", "KEY=VALUE", NULL, NULL, "option of attention, step, decode, cache and qkv, as width=512; may be repeated" },
     { NULL, 0, "json", "FILE", NULL, NULL, "write the rows as JSON (-: standard output)" },
     CLI_ENGINE_OPTIONS,
     CLI_END_OPTIONS,
@@ -37,7 +37,7 @@ static int run(const cli_args *a)
 }
 
 const cli_command cmd_bench = {
-    "bench", "bench [all|gemm|attention|norm|conv|step|decode|cache] [OPTIONS]",
+    "bench", "bench [all|gemm|attention|norm|conv|step|decode|cache|qkv] [OPTIONS]",
     "kernels and steps: time, GFLOP/s, share of this machine's peak",
-    options, 0, 1, "at most one of all, gemm, attention, norm, conv, step, decode, cache", run, NULL,
+    options, 0, 1, "at most one of all, gemm, attention, norm, conv, step, decode, cache, qkv", run, NULL,
 };

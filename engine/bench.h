@@ -22,5 +22,7 @@ int prxi_bench_step(struct prx_engine *e, prxi_stream *s, const char *options, i
  * computed step under the cache over one without)}; seconds are those of the fastest. The row "dbcache gate F1" has the gate's own time
  * (copying, comparing and keeping the probe) in the place of a cached step's. */
 int prxi_bench_cache(struct prx_engine *e, prxi_stream *s, const char *options, cJSON *rows);
+/* Dense attention of the q, k and v of a file; options: file, output (where the result goes; none: nowhere), repeats. */
+int prxi_bench_qkv(struct prx_engine *e, prxi_stream *s, const char *options, cJSON *rows);
 
 #endif

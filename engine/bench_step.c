@@ -1,4 +1,5 @@
-/* One denoising step and one decode of a model of published shape with random weights, beside the linear-layer rate of the same run. */
+/* Denoising steps, dense and sparse, and one decode of a model of published shape with random weights, beside the linear-layer rate of
+ * the same run. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,14 +7,16 @@
 #include <unistd.h>
 
 #include "bench.h"
-#include "bench_model.h"
+#include "bench_attn.h"
 #include "engine/core/option.h"
 #include "engine/core/rng.h"
-#include "engine/estimate.h"
 #include "job.h"
+
+enum { MOST_SETTINGS = 4096 };
 
 typedef struct settings {
     int64_t width, height, frames, heads, layers, ffn, base, repeats, text;
+    char attention[PRXI_OPT_STRING_MAX];
 } settings;
 
 #define AT(field) offsetof(settings, field)
@@ -27,7 +30,8 @@ static const prxi_option options[] = {
     { "ffn", PRXI_OPT_INT, AT(ffn), 16, 65536, NULL, "8960", "FFN width" },
     { "base", PRXI_OPT_INT, AT(base), 8, 256, NULL, "96", "VAE base width" },
     { "text", PRXI_OPT_INT, AT(text), 1, 512, NULL, "20", "valid rows of both prompts" },
-    { "repeats", PRXI_OPT_INT, AT(repeats), 1, 100, NULL, "3", "timed runs" },
+    { "repeats", PRXI_OPT_INT, AT(repeats), 1, PRXI_BENCH_TURNS, NULL, "3", "timed runs" },
+    { "attention", PRXI_OPT_STRING, AT(attention), 0, 0, NULL, "dense", "a sparse one: its steps too, in turns with dense ones" },
     { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
 };
 
@@ -66,7 +70,7 @@ static double gemm_rate(prxi_ctx *c, prxi_stream *s, uint32_t isa, prxi_dtype dt
 static void add_row(cJSON *rows, const char *op, const char *shape, prxi_dtype dtype, const double *t, int n, double gflop,
                     double rate)
 {
-    double sorted[100];
+    double sorted[PRXI_BENCH_TURNS];
     memcpy(sorted, t, (size_t)n * sizeof *t);
     const double m = median(sorted, n);
     cJSON *o = cJSON_CreateObject();
@@ -89,71 +93,94 @@ static void add_row(cJSON *rows, const char *op, const char *shape, prxi_dtype d
 
 /* What the network formally does for one step with guidance: 512 text rows and their keys included, although both are computed once
  * per prompt here. */
-static double step_gflop(const settings *z, double tokens)
+static double step_gflop(const settings *z, double density)
 {
-    const double d = (double)z->heads * 128, ffn = (double)z->ffn;
+    const double d = (double)z->heads * 128, ffn = (double)z->ffn, tokens = (double)prxi_bench_tokens(z->width, z->height, z->frames);
     const double linear = 12 * tokens * d * d + 4 * tokens * d * ffn + 4 * 512 * d * d;
-    const double attention = 4 * tokens * tokens * d + 4 * 512 * tokens * d;
+    const double attention = 4 * density * tokens * tokens * d + 4 * 512 * tokens * d;
     return 2e-9 * (double)z->layers * (linear + attention);
 }
 
-static int time_steps(prxi_ctx *c, prxi_stream *s, const settings *z, prxi_dit_run *run, double *t)
-{
-    const prxi_bench_clip clip = prxi_bench_clip_of(z->width, z->height, z->frames, z->text);
-    const size_t n = prxi_bench_latents(&clip);
-    float *x = prxi_alloc(c->mem, PRXI_MEM_ACTIVATIONS, 3 * n * sizeof *x);
-    if (!x)
-        return prxi_fail_nomem(c, "latents", 3 * n * sizeof *x);
-    prxi_rng rng;
-    prxi_rng_seed(&rng, 0);
-    prxi_rng_normal(&rng, x, n);
-    prxi_cache_report reports[PRXI_BRANCHES];
-    const prxi_dit_hooks hooks = { prxi_attn_policy_find("dense"), NULL, NULL, NULL, reports, NULL, NULL };
-    float *const v[PRXI_BRANCHES] = { x + n, x + 2 * n };
-    for (int i = -1; i < z->repeats && !prxi_stream_error(s); i++) {
-        const prxi_step st = { .index = 0, .steps = 1, .sigma = 1, .timestep = 999 };
-        const double begin = prxi_now();
-        memset(reports, 0, sizeof reports);
-        prxi_dit_forward(s, run, &st, x, &hooks, v);
-        if (i >= 0)
-            t[i] = prxi_now() - begin;
-    }
-    prxi_free(c->mem, x);
-    return prxi_stream_error(s);
-}
-
+/* Policies by turns. */
 typedef struct timed {
     const settings *z;
-    double *t;
+    prxi_bench_attn *attn;      /* dense, and what was asked for beside it */
+    int n;
 } timed;
 
 static int time_run(void *cookie, prxi_stream *s, prxi_dit_run *run)
 {
     const timed *job = cookie;
-    return time_steps(s->ctx, s, job->z, run, job->t);
+    const settings *z = job->z;
+    const prxi_bench_clip clip = prxi_bench_clip_of(z->width, z->height, z->frames, z->text);
+    const size_t n = prxi_bench_latents(&clip);
+    float *x = prxi_alloc(s->ctx->mem, PRXI_MEM_ACTIVATIONS, 3 * n * sizeof *x);
+    if (!x)
+        return prxi_fail_nomem(s->ctx, "latents", 3 * n * sizeof *x);
+    prxi_rng rng;
+    prxi_rng_seed(&rng, 0);
+    prxi_rng_normal(&rng, x, n);
+    float *const v[PRXI_BRANCHES] = { x + n, x + 2 * n };
+    for (int i = -1; i < z->repeats; i++)
+        for (int k = 0; k < job->n && !prxi_stream_error(s); k++) {
+            const double t = prxi_bench_attn_step(s, run, &job->attn[k], i, x, v);
+            if (i >= 0)
+                job->attn[k].seconds[i] = t;
+        }
+    prxi_free(s->ctx->mem, x);
+    return prxi_stream_error(s);
 }
 
-/* What the plan of such a job says before it starts. */
-static int expect(prx_engine *e, prxi_stream *s, const settings *z, const prxi_dit_config *cfg, double *seconds)
+/* Expected beside measured: at the density that came about, which the plan can only assume where content decides. */
+static void add_expected(cJSON *row, const prxi_bench_attn *a, const prxi_dit_config *cfg, double density)
 {
-    const prxi_attn_plan dense = { .density = 1.0, .sparse_density = 1.0 };
-    const prxi_estimate_env env = {
-        .kernels = &e->kernels, .dit = cfg, .dtype = e->dtype, .branches = 2, .attn = &dense,
-        .tokens = prxi_bench_tokens(z->width, z->height, z->frames),
-    };
-    prxi_estimate out;
-    const int err = prxi_estimate_run(&e->ctx, s, &env, &out);
-    *seconds = out.dense_step;
-    return err;
+    const double seconds = cJSON_GetObjectItem(row, "seconds_median")->valuedouble;
+    const double expected = prxi_bench_attn_expected(a, cfg, density);
+    cJSON_AddNumberToObject(row, "expected_seconds", expected);
+    cJSON_AddNumberToObject(row, "expected_over_measured", expected / seconds);
 }
 
-static int with_dit(prx_engine *e, prxi_stream *s, const settings *z, const char *dir, double *t, double *expected)
+static void add_steps(prx_engine *e, prxi_stream *s, const timed *job, const prxi_dit_config *cfg, cJSON *rows)
+{
+    const settings *z = job->z;
+    const double rate = s->device ? 0 : gemm_rate(&e->ctx, s, e->kernels.isa, e->dtype);
+    char shape[96], op[64];
+    snprintf(shape, sizeof shape, "%lldx%lldx%lld, layers %lld", (long long)z->width, (long long)z->height, (long long)z->frames,
+             (long long)z->layers);
+    for (int i = 0; i < job->n; i++) {
+        const prxi_bench_attn *a = &job->attn[i];
+        const double density = i ? prxi_bench_attn_density(a, cfg) : 1, sparse = (double)(cfg->layers - a->plan.dense_layers) / cfg->layers;
+        snprintf(op, sizeof op, "step%s%s", i ? ", " : "", i ? a->policy->name : "");
+        add_row(rows, op, shape, e->dtype, a->seconds, (int)z->repeats, step_gflop(z, 1 - sparse * (1 - density)), rate);
+        cJSON *row = cJSON_GetArrayItem(rows, cJSON_GetArraySize(rows) - 1);
+        if (i)
+            cJSON_AddNumberToObject(row, "density", density);
+        if (i && !isnan(a->plan.sparse_density))
+            cJSON_AddNumberToObject(row, "planned_density", a->plan.sparse_density);
+        else if (i && !s->device)
+            cJSON_AddNumberToObject(row, "assumed_density", a->expected.density);
+        if (!s->device)
+            add_expected(row, a, cfg, density);
+    }
+}
+
+static int with_dit(prx_engine *e, prxi_stream *s, const settings *z, const char *policy, const char *dir, cJSON *rows)
 {
     const prxi_dit_config cfg = prxi_bench_dit(z->heads, z->layers, z->ffn);
     const prxi_bench_clip clip = prxi_bench_clip_of(z->width, z->height, z->frames, z->text);
-    timed job = { z, t };
-    const int err = s->device ? PRX_OK : expect(e, s, z, &cfg, expected);       /* plans for a device have no times */
-    return err < 0 ? err : prxi_bench_with_dit(e, s, dir, &cfg, &clip, time_run, &job);
+    const int dense = strcmp(z->attention, "dense") == 0;
+    prxi_bench_attn attn[2] = { { .policy = NULL }, { .policy = NULL } };
+    timed job = { z, attn, dense ? 1 : 2 };
+    int err = prxi_bench_attn_open(e, s, &cfg, &clip, "dense", dense ? policy : "", &attn[0]);
+    if (err == PRX_OK && !dense)
+        err = prxi_bench_attn_open(e, s, &cfg, &clip, z->attention, policy, &attn[1]);
+    if (err == PRX_OK)
+        err = prxi_bench_with_dit(e, s, dir, &cfg, &clip, time_run, &job);
+    if (err == PRX_OK)
+        add_steps(e, s, &job, &cfg, rows);
+    prxi_bench_attn_close(&e->ctx, &attn[0]);
+    prxi_bench_attn_close(&e->ctx, &attn[1]);
+    return err;
 }
 
 /* ---- decode ---- */
@@ -197,7 +224,7 @@ static int decode_once(prxi_ctx *c, prxi_stream *s, const prxi_vae *v, const prx
     return err == PRX_OK ? prxi_stream_error(s) : err;
 }
 
-static int with_vae(prx_engine *e, prxi_stream *s, const settings *z, const char *dir, double *t, double *workspace)
+static int time_decodes(prx_engine *e, prxi_stream *s, const settings *z, const char *dir, double *t, double *workspace)
 {
     prxi_ctx *c = &e->ctx;
     prxi_vae *v = NULL;
@@ -220,31 +247,32 @@ static int with_vae(prx_engine *e, prxi_stream *s, const settings *z, const char
     return err;
 }
 
+static int with_vae(prx_engine *e, prxi_stream *s, const settings *z, const char *dir, cJSON *rows)
+{
+    double t[PRXI_BENCH_TURNS], workspace = 0;
+    char shape[96];
+    const int err = time_decodes(e, s, z, dir, t, &workspace);
+    if (err < 0)
+        return err;
+    snprintf(shape, sizeof shape, "%lldx%lldx%lld, base %lld", (long long)z->width, (long long)z->height, (long long)z->frames,
+             (long long)z->base);
+    add_row(rows, "decode", shape, e->dtype, t, (int)z->repeats, decode_gflop(z), gemm_rate(&e->ctx, s, e->kernels.isa, e->dtype));
+    cJSON_AddNumberToObject(cJSON_GetArrayItem(rows, cJSON_GetArraySize(rows) - 1), "workspace_bytes", workspace);
+    return PRX_OK;
+}
+
 int prxi_bench_step(prx_engine *e, prxi_stream *s, const char *text, int decode, cJSON *rows)
 {
     settings z;
-    double t[100], workspace = 0, expected = 0;
-    char dir[] = "/tmp/praxino-bench-XXXXXX", shape[96];
-    int err = prxi_option_parse(&e->ctx, options, &z, "", text);
+    char dir[] = "/tmp/praxino-bench-XXXXXX", own[MOST_SETTINGS], policy[MOST_SETTINGS];
+    int err = prxi_bench_split(&e->ctx, text, own, policy, MOST_SETTINGS);
+    if (err == PRX_OK)
+        err = prxi_option_parse(&e->ctx, options, &z, "", decode ? text : own);
     if (err < 0)
         return err;
     if (!mkdtemp(dir))
         return prxi_fail(&e->ctx, PRX_EIO, "bench: no temporary folder in /tmp");
-    err = decode ? with_vae(e, s, &z, dir, t, &workspace) : with_dit(e, s, &z, dir, t, &expected);
+    err = decode ? with_vae(e, s, &z, dir, rows) : with_dit(e, s, &z, policy, dir, rows);
     prxi_bench_remove(dir);
-    if (err < 0)
-        return err;
-    const double tokens = (double)prxi_bench_tokens(z.width, z.height, z.frames);
-    snprintf(shape, sizeof shape, "%lldx%lldx%lld, %s %lld", (long long)z.width, (long long)z.height, (long long)z.frames,
-             decode ? "base" : "layers", (long long)(decode ? z.base : z.layers));
-    add_row(rows, decode ? "decode" : "step", shape, e->dtype, t, (int)z.repeats, decode ? decode_gflop(&z) : step_gflop(&z, tokens),
-            s->device ? 0 : gemm_rate(&e->ctx, s, e->kernels.isa, e->dtype));
-    cJSON *row = cJSON_GetArrayItem(rows, cJSON_GetArraySize(rows) - 1);
-    if (decode) {
-        cJSON_AddNumberToObject(row, "workspace_bytes", workspace);
-    } else if (!s->device) {
-        cJSON_AddNumberToObject(row, "expected_seconds", expected);
-        cJSON_AddNumberToObject(row, "expected_over_measured", expected / cJSON_GetObjectItem(row, "seconds_median")->valuedouble);
-    }
-    return PRX_OK;
+    return err;
 }

@@ -200,6 +200,7 @@ static void add_up(const rig *r, prxi_estimate *e)
     const double chosen = v->attn->select_flop * v->branches * self / flop;
     const int dense = v->attn->dense_layers;
     e->density = isnan(v->attn->sparse_density) ? assumed_density : v->attn->sparse_density;
+    e->density_slope = self;
     e->dense_step = d->layers * (rest + self);
     e->sparse_step = d->layers * rest + dense * self + (d->layers - dense) * (e->density * self + chosen);
 }

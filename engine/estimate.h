@@ -19,6 +19,7 @@ typedef struct prxi_estimate {
     double linear_flop, attention_flop;             /* of a dense step */
     double density;                                 /* of a sparse call: planned, or assumed where content decides */
     double dense_step, sparse_step;                 /* seconds, before and after the warm-up */
+    double density_slope;                           /* of sparse_step: seconds of a sparse layer at density 1 over those at 0 */
     double spent;                                   /* seconds of measuring */
 } prxi_estimate;
 

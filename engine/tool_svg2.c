@@ -10,6 +10,7 @@
 #include "engine/core/json.h"
 #include "engine/core/option.h"
 #include "engine/picture.h"
+#include "engine/qkv.h"
 #include "engine/weights/safetensors.h"
 
 enum { MAP_SIDE = 900, GAP = 12, MOST_FRAMES = 12 };
@@ -32,10 +33,7 @@ typedef struct tool {
     tool_settings set;
     prxi_stream *s;
     const prxi_attn_ops *ops;
-    prxi_dtype dtype;
-    int heads, head_dim;
-    int64_t tokens;
-    void *rows[3];              /* q, k, v [tokens][heads][head_dim]; v may be NULL */
+    prxi_qkv x;                 /* v may be NULL */
     const prxi_block_list *list;
     double density;
     prxi_attn_probe probe;
@@ -43,45 +41,12 @@ typedef struct tool {
 
 /* ---- the dump ---- */
 
-static int take_rows(tool *t, prxi_tensors *file, int which)
-{
-    static const char *const names[] = { "q", "k", "v" };
-    const prxi_tensor *x = prxi_tensors_find(file, names[which]);
-    if (!x && which == 2)
-        return PRX_OK;
-    if (!x)
-        return prxi_fail(t->c, PRX_EFORMAT, "%s: tensor %s: missing; render --dump FILE --set dump_layer=N writes q, k and v", t->path,
-                         names[which]);
-    const int64_t *shape = x->shape + (x->ndim == 4 && x->shape[0] == 1);
-    if (x->ndim < 3 || x->ndim - (shape - x->shape) != 3 || shape[0] < 1 || shape[0] > INT32_MAX / 8 || shape[1] < 1 || shape[1] > 1024 ||
-        shape[2] < 1 || shape[2] > 256 || (which && (shape[0] != t->tokens || shape[1] != t->heads || shape[2] != t->head_dim)))
-        return prxi_fail(t->c, PRX_EFORMAT, "%s: tensor %s: a shape [tokens, heads, head_dim] expected%s", t->path, names[which],
-                         which ? ", the same for q, k and v" : "");
-    const prxi_dtype type = x->dtype == PRXI_BF16 ? PRXI_BF16 : PRXI_F32;
-    if (which && type != t->dtype)
-        return prxi_fail(t->c, PRX_EFORMAT, "%s: tensor %s: the type of q expected", t->path, names[which]);
-    t->tokens = shape[0], t->heads = (int)shape[1], t->head_dim = (int)shape[2], t->dtype = type;
-    if (type == PRXI_F32) {
-        float *copy = NULL;
-        const int err = prxi_tensor_f32(t->c, x, &copy);
-        t->rows[which] = copy;
-        return err;
-    }
-    const int err = prxi_tensor_check_finite(t->c, x);
-    if (err < 0)
-        return err;
-    if (!(t->rows[which] = prxi_alloc(t->c->mem, PRXI_MEM_MISC, x->bytes)))
-        return prxi_fail_nomem(t->c, t->path, x->bytes);
-    memcpy(t->rows[which], x->data, x->bytes);
-    return PRX_OK;
-}
-
 /* Latents [1, C, F, H, W] lie in patches of 1 x p x p tokens. */
 static void take_grid(tool *t, prxi_tensors *file)
 {
     const prxi_tensor *x = prxi_tensors_find(file, "latents.000");
     for (int64_t p = 1; x && x->ndim == 5 && p <= 2 && !t->set.frames; p++)
-        if (x->shape[2] * (x->shape[3] / p) * (x->shape[4] / p) == t->tokens)
+        if (x->shape[2] * (x->shape[3] / p) * (x->shape[4] / p) == t->x.tokens)
             t->set.frames = x->shape[2], t->set.row = x->shape[4] / p;
 }
 
@@ -89,17 +54,17 @@ static int read_dump(tool *t)
 {
     prxi_tensors *file;
     int err = prxi_tensors_open_file(t->c, &file, t->path);
-    for (int i = 0; i < 3 && err == PRX_OK; i++)
-        err = take_rows(t, file, i);
+    if (err == PRX_OK)
+        err = prxi_qkv_read(t->c, file, t->path, 0, &t->x);
     if (err == PRX_OK)
         take_grid(t, file);
     prxi_tensors_close(t->c, &file);
-    if (err == PRX_OK && t->set.head >= t->heads)
-        return prxi_fail(t->c, PRX_EINVAL, "head: %lld: 0 to %d expected", (long long)t->set.head, t->heads - 1);
+    if (err == PRX_OK && t->set.head >= t->x.heads)
+        return prxi_fail(t->c, PRX_EINVAL, "head: %lld: 0 to %d expected", (long long)t->set.head, t->x.heads - 1);
     const int64_t f = t->set.frames, w = t->set.row;
-    if (err == PRX_OK && ((f > 0) != (w > 0) || (f > 0 && t->tokens % (f * w))))
+    if (err == PRX_OK && ((f > 0) != (w > 0) || (f > 0 && t->x.tokens % (f * w))))
         return prxi_fail(t->c, PRX_EINVAL, "frames, row: %lld and %lld do not divide %lld tokens", (long long)f, (long long)w,
-                         (long long)t->tokens);
+                         (long long)t->x.tokens);
     return err;
 }
 
@@ -109,13 +74,13 @@ static int read_dump(tool *t)
 static int cluster(tool *t, const prxi_attn_policy *p, void *priv, const char *attention)
 {
     static const char *const forced[][2] = { { "first_times_fp", "0" }, { "first_layers_fp", "0" }, { "probe", "true" } };
-    const prxi_attn_env env = { .layers = 1, .heads = t->heads, .head_dim = t->head_dim, .branches = 1, .steps = 1, .frames = 1,
-                                .grid_h = 1, .grid_w = (int)t->tokens, .tokens = t->tokens, .family = "wan", .dtype = t->dtype,
+    const prxi_attn_env env = { .layers = 1, .heads = t->x.heads, .head_dim = t->x.head_dim, .branches = 1, .steps = 1, .frames = 1,
+                                .grid_h = 1, .grid_w = (int)t->x.tokens, .tokens = t->x.tokens, .family = "wan", .dtype = t->x.dtype,
                                 .n_threads = t->s->n_threads, .ops = t->ops };
-    const int64_t ld = (int64_t)t->heads * t->head_dim;
-    const void *v = t->rows[2] ? t->rows[2] : t->rows[1];
-    const prxi_attn_call call = { .args = { t->heads, t->head_dim, t->tokens, t->tokens, t->rows[0], t->rows[1], v, NULL, ld, ld, ld, ld,
-                                            1.0f / sqrtf((float)t->head_dim), 0.0f, NULL } };
+    const int64_t ld = (int64_t)t->x.heads * t->x.head_dim;
+    const void *v = t->x.rows[2] ? t->x.rows[2] : t->x.rows[1];
+    const prxi_attn_call call = { .args = { t->x.heads, t->x.head_dim, t->x.tokens, t->x.tokens, t->x.rows[0], t->x.rows[1], v, NULL,
+                                            ld, ld, ld, ld, 1.0f / sqrtf((float)t->x.head_dim), 0.0f, NULL } };
     prxi_attn_plan plan;
     int err = prxi_option_parse(t->c, p->options, priv, "attention.", attention);
     for (int i = 0; i < 3 && err == PRX_OK; i++)
@@ -163,7 +128,7 @@ static int add_heads(const tool *t, cJSON *o)
     cJSON *rows = cJSON_AddArrayToObject(o, "per_head");
     if (!scratch)
         return prxi_fail_nomem(t->c, "cluster sizes", most * sizeof *scratch);
-    for (int h = 0; h < t->heads; h++) {
+    for (int h = 0; h < t->x.heads; h++) {
         cJSON *row = cJSON_CreateObject();
         cJSON_AddNumberToObject(row, "head", h);
         cJSON_AddNumberToObject(row, "density", prxi_list_density(b, h));
@@ -187,14 +152,14 @@ static int make_json(const tool *t, char **json)
     if (err < 0)
         return err;
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddNumberToObject(o, "tokens", (double)t->tokens);
-    cJSON_AddNumberToObject(o, "heads", t->heads);
-    cJSON_AddNumberToObject(o, "head_dim", t->head_dim);
+    cJSON_AddNumberToObject(o, "tokens", (double)t->x.tokens);
+    cJSON_AddNumberToObject(o, "heads", t->x.heads);
+    cJSON_AddNumberToObject(o, "head_dim", t->x.head_dim);
     cJSON_AddNumberToObject(o, "q_clusters", t->list->nq);
     cJSON_AddNumberToObject(o, "k_clusters", t->list->nk);
     cJSON_AddNumberToObject(o, "density", t->density);
     cJSON_AddNumberToObject(o, "recall", t->probe.recall);
-    if (t->rows[2])
+    if (t->x.rows[2])
         cJSON_AddNumberToObject(o, "error", t->probe.error);
     err = add_heads(t, o);
     cJSON_AddNumberToObject(o, "head", (double)t->set.head);
@@ -216,7 +181,7 @@ static void draw_map(const tool *t, prxi_picture *p, int side)
     const size_t h = (size_t)t->set.head;
     const int32_t *qs = b->q_start + h * (size_t)(b->nq + 1), *ks = b->k_start + h * (size_t)(b->nk + 1);
     const int64_t *rp = b->row_ptr + h * (size_t)(b->nq + 1);
-    const double scale = (double)side / (double)t->tokens;
+    const double scale = (double)side / (double)t->x.tokens;
     for (int i = 0; i < b->nq; i++) {
         const int y = (int)(qs[i] * scale), bottom = (int)(qs[i + 1] * scale);
         for (int64_t x = rp[i]; x < rp[i + 1]; x++) {
@@ -244,7 +209,7 @@ static strip lay_out(const tool *t, int side)
     s.frames = t->set.frames < MOST_FRAMES ? (int)t->set.frames : MOST_FRAMES;
     s.per_row = s.frames < 6 ? s.frames : 6;
     s.columns = (int)t->set.row;
-    s.rows = (int)(t->tokens / t->set.frames / t->set.row);
+    s.rows = (int)(t->x.tokens / t->set.frames / t->set.row);
     s.cell = (side - GAP * (s.per_row - 1)) / (s.per_row * s.columns);
     s.cell = s.cell < 1 ? 1 : s.cell;
     return s;
@@ -261,7 +226,7 @@ static void draw_clusters(const tool *t, prxi_picture *p, const strip *s, int to
     const prxi_block_list *b = t->list;
     const size_t h = (size_t)t->set.head, n = (size_t)(keys ? b->nk : b->nq);
     const int32_t *start = (keys ? b->k_start : b->q_start) + h * (n + 1);
-    const int32_t *perm = (keys ? b->k_perm : b->q_perm) + h * (size_t)t->tokens;
+    const int32_t *perm = (keys ? b->k_perm : b->q_perm) + h * (size_t)t->x.tokens;
     const int frame = s->rows * s->columns;
     for (size_t c = 0; c < n; c++)
         for (int32_t i = start[c]; i < start[c + 1]; i++) {
@@ -276,7 +241,7 @@ static void draw_clusters(const tool *t, prxi_picture *p, const strip *s, int to
 
 static int draw(const tool *t, const char *path)
 {
-    const int side = t->tokens < MAP_SIDE ? MAP_SIDE / (int)t->tokens * (int)t->tokens : MAP_SIDE;
+    const int side = t->x.tokens < MAP_SIDE ? MAP_SIDE / (int)t->x.tokens * (int)t->x.tokens : MAP_SIDE;
     const strip s = lay_out(t, side);
     const int high = strip_height(&s), need = s.frames ? s.per_row * (s.columns * s.cell + GAP) - GAP : 0;
     prxi_picture p;
@@ -318,7 +283,6 @@ PRX_API int prx_mask_svg2(prx_engine *e, const char *dump, const char *settings,
     prxi_stream_close(&s);
     p->close(priv, t.c);
     prxi_free(t.c->mem, priv);
-    for (int i = 0; i < 3; i++)
-        prxi_free(t.c->mem, t.rows[i]);
+    prxi_qkv_close(t.c, &t.x);
     return err;
 }

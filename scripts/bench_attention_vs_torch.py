@@ -1,10 +1,16 @@
 #!/usr/bin/env python3
-"""Dense self-attention in bf16: praxino's kernel against PyTorch's scaled_dot_product_attention on the CPU, and against the same product
-written as matmul, softmax, matmul (oneDNN inside PyTorch); same sizes, same threads, taking turns; medians.
+"""Dense self-attention in bf16 on the same q, k and v, same threads: praxino's kernel against PyTorch's scaled_dot_product_attention on the
+CPU, and against the same product written as matmul, softmax, matmul (oneDNN inside PyTorch). First the outputs: the script fails
+where ours and SDPA's differ by more than bf16 explains. Then times, taking turns; medians.
 
     python scripts/bench_attention_vs_torch.py --threads 2 --json out.json --markdown out.md
 
-Needs torch. One row is {"tokens", "head_dim", "heads", "praxino", "sdpa", "gemms"}, in seconds.
+Needs torch. praxino reads q, k, v from a file and writes its output to one (`praxino bench qkv`). One row is {"tokens", "head_dim",
+"heads", "difference" (the largest |ours - SDPA's|), "of_bound" (the largest share of what is allowed at its place), "praxino", "sdpa",
+"gemms"}, times in seconds.
+
+The bound: weights and output are rounded to bf16 on both sides, each by at most half a unit, 2^-9, of a sum of p |v|: four times
+that, and a tenth more for the sums in f32.
 """
 import argparse
 import json
@@ -12,9 +18,12 @@ import os
 import pathlib
 import statistics
 import subprocess
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+SPREAD = 3.0        # of q: logits of that deviation, so that a few keys have most of the mass and an error shows
+BOUND = 1.1 * 2.0 ** -7
 
 
 def arguments():
@@ -30,11 +39,34 @@ def arguments():
     return p.parse_args()
 
 
-def praxino(a, tokens, dim):
-    out = subprocess.run([a.praxino, "bench", "attention", "--threads", str(a.threads), "--set", f"tokens={tokens}",
-                          "--set", f"head_dim={dim}", "--set", f"heads={a.heads}", "--set", "only=dense", "--set", "repeats=1",
-                          "--json", "-"], check=True, capture_output=True, text=True).stdout
-    return json.loads(out)[0]["seconds_median"]
+# ---- the file between the two ----
+
+def write_tensors(torch, path, tensors):
+    """safetensors: the length of the header, the header, then the data; bf16 as it lies in memory."""
+    header, at, parts = {}, 0, []
+    for name, t in tensors.items():
+        parts.append(t.contiguous().view(torch.int16).numpy().tobytes())
+        header[name] = {"dtype": "BF16", "shape": list(t.shape), "data_offsets": [at, at + len(parts[-1])]}
+        at += len(parts[-1])
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
+
+
+def read_tensor(torch, path, name):
+    data = bytearray(path.read_bytes())
+    n = int.from_bytes(data[:8], "little")
+    of = json.loads(data[8:8 + n])[name]
+    begin, end = of["data_offsets"]
+    assert of["dtype"] == "BF16", of
+    return torch.frombuffer(data[8 + n + begin:8 + n + end], dtype=torch.bfloat16).reshape(of["shape"])
+
+
+# ---- contenders ----
+
+def praxino(a, folder, output=None):
+    command = [a.praxino, "bench", "qkv", "--threads", str(a.threads), "--set", f"file={folder / 'qkv.safetensors'}",
+               "--set", "repeats=1", "--json", "-"] + (["--set", f"output={output}"] if output else [])
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)[0]["seconds_median"]
 
 
 def timed(f):
@@ -52,22 +84,42 @@ def by_matmul(torch, q, k, v):
     return out
 
 
-def row(a, torch, tokens, dim):
-    q, k, v = (torch.randn(1, a.heads, tokens, dim).to(torch.bfloat16) for _ in range(3))
+def agreement(a, torch, folder, q, k, v):
+    """The largest difference, and the largest share of its bound."""
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    praxino(a, folder, folder / "o.safetensors")
+    ours = read_tensor(torch, folder / "o.safetensors", "o").transpose(0, 1).float()
+    theirs, mass = sdpa(q, k, v)[0].float(), sdpa(q, k, v.abs())[0].float()
+    off = (ours - theirs).abs()
+    return off.max().item(), (off / (BOUND * mass + 1e-30)).max().item()
+
+
+def row(a, torch, folder, tokens, dim):
+    """Tensors lie as the file has them, [tokens, heads, head_dim], and as torch wants them, [1, heads, tokens, head_dim]."""
+    made = {n: torch.randn(tokens, a.heads, dim) * (SPREAD if n == "q" else 1) for n in "qkv"}
+    made = {n: t.to(torch.bfloat16) for n, t in made.items()}
+    write_tensors(torch, folder / "qkv.safetensors", made)
+    q, k, v = (t.transpose(0, 1)[None].contiguous() for t in made.values())
+    difference, of_bound = agreement(a, torch, folder, q, k, v)
+    if not of_bound <= 1:
+        raise SystemExit(f"{tokens} tokens, head_dim {dim}: outputs differ by {difference:.3g}, {of_bound:.2f} of what is allowed there")
     times = {"praxino": [], "sdpa": [], "gemms": []}
     for _ in range(a.rounds):
-        times["praxino"].append(praxino(a, tokens, dim))
+        times["praxino"].append(praxino(a, folder))
         times["sdpa"].append(timed(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v)))
         times["gemms"].append(timed(lambda: by_matmul(torch, q, k, v)))
-    return {"tokens": tokens, "head_dim": dim, "heads": a.heads} | {n: statistics.median(t) for n, t in times.items()}
+    return {"tokens": tokens, "head_dim": dim, "heads": a.heads, "difference": difference, "of_bound": of_bound} | {
+        n: statistics.median(t) for n, t in times.items()}
 
 
 def table(rows):
-    lines = ["| tokens | head dim | praxino s | SDPA s | matmuls s | GFLOP/s | times SDPA | times matmuls |", "|" + "---|" * 8]
+    lines = ["| tokens | head dim | praxino s | SDPA s | matmuls s | GFLOP/s | times SDPA | times matmuls | largest difference "
+             "| of its bound |", "|" + "---|" * 10]
     for r in rows:
         flops = 4.0 * r["tokens"] ** 2 * r["head_dim"] * r["heads"]
         lines.append(f"| {r['tokens']} | {r['head_dim']} | {r['praxino']:.3f} | {r['sdpa']:.3f} | {r['gemms']:.3f} "
-                     f"| {flops / r['praxino'] / 1e9:.0f} | {r['sdpa'] / r['praxino']:.2f} | {r['gemms'] / r['praxino']:.2f} |")
+                     f"| {flops / r['praxino'] / 1e9:.0f} | {r['sdpa'] / r['praxino']:.2f} | {r['gemms'] / r['praxino']:.2f} "
+                     f"| {r['difference']:.4f} | {r['of_bound']:.2f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -77,10 +129,10 @@ def main():
     torch.set_num_threads(a.threads)
     torch.manual_seed(1)
     rows = []
-    with torch.inference_mode():
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         for tokens in a.tokens:
             for dim in a.head_dim:
-                rows.append(row(a, torch, tokens, dim))
+                rows.append(row(a, torch, pathlib.Path(folder), tokens, dim))
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
     if a.json:
         a.json.write_text(json.dumps({"torch": torch.__version__, "threads": a.threads, "rows": rows}, indent=1) + "\n")

@@ -2,9 +2,10 @@
 
 A FOLDER is what `praxino sweep -o FOLDER` left; its name is the section's: what stands between its two marks is replaced, a new
 section goes to the end. Each has the fastest settings for a few targets, what each family gives at equal time, a table of all
-(medians over clips, quartiles of the time), docs/img/quality_NAME.png (PSNR over time, a line for each family) and, where the sweep
-kept its clips and there is an ffmpeg command, docs/img/quality_NAME_strip.jpg: frames of one clip under the reference's. A FILE of
-Markdown, such as what scripts/lemica/ablation.py printed, is taken as it is.
+(medians over clips, quartiles of the time), docs/img/quality_NAME.png (PSNR over time, a line for each family), where rows were
+probed (`attention.probe`) what sparse attention keeps by layer with docs/img/quality_NAME_recall.png, and where the sweep kept its
+clips and there is an ffmpeg command docs/img/quality_NAME_strip.jpg: frames of one clip under the reference's. A FILE of Markdown,
+such as what scripts/lemica/ablation.py printed, is taken as it is.
 """
 import argparse
 import json
@@ -128,6 +129,62 @@ def strip(folder, every, by, path, count=7, size=88):
     return prompt, [(label, row) for label, row, _ in labels]
 
 
+# ---- what sparse attention keeps ----
+
+def by_layer(rows, key):
+    """Means over clips, branches and steps for each layer, of calls that were probed; NaN for a layer that never was."""
+    values = []
+    for branch in (b for r in rows for b in r["branches"] if "recall_layers" in b):
+        values += [[v if probed is not None else None for v, probed in zip(of, recall)]
+                   for of, recall in zip(branch[key], branch["recall_layers"]) if recall]
+    table = np.array(values, float)
+    seen = np.isfinite(table)
+    return np.where(seen.any(0), np.where(seen, table, 0).sum(0) / np.maximum(seen.sum(0), 1), np.nan)
+
+
+def plot_recall(kept, path):
+    """A panel for each policy: lines with marks are recall, dotted ones of the same colour the share of pairs it takes."""
+    policies = list(dict.fromkeys(k["policy"] for k in kept))
+    fig, axes = plt.subplots(1, len(policies), figsize=(5 * len(policies), 4), sharey=True, squeeze=False)
+    for ax, policy in zip(axes[0], policies):
+        for k, mark in zip((k for k in kept if k["policy"] == policy), "osv^D<>PX*hdp" * 3):
+            layers = np.arange(len(k["recall"]))
+            line, = ax.plot(layers, k["recall"], marker=mark, label=k["short"], linewidth=1, markersize=5)
+            ax.plot(layers, k["density"], linestyle=":", color=line.get_color(), linewidth=1.5)
+        ax.set_title(f"{policy}: recall; dotted: density")
+        ax.set_xlabel("layer")
+        ax.set_xticks(layers)
+        ax.set_ylim(0, 1.02)
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=7, loc="lower left")
+    axes[0][0].set_ylabel("share of the softmax mass, of the pairs")
+    fig.savefig(path, dpi=80, bbox_inches="tight")
+    plt.close(fig)
+
+
+def recall(every, by, path):
+    kept = []
+    for s in every:
+        rows = [r for r in by.get(s["label"], []) if any("recall_layers" in b for b in r["branches"])]
+        if rows:
+            policy = rows[0]["settings"]["attention"]
+            short = s["label"].removeprefix(policy).replace("attention.", "").strip()
+            kept.append({"label": s["label"], "policy": policy, "short": short}
+                        | {n: by_layer(rows, f"{n}_layers") for n in ("recall", "density", "error")})
+    if not kept:
+        return []
+    plot_recall(kept, path)
+    depth = max(len(k["recall"]) for k in kept)
+    out = ["", "Recall by layer: the share of the softmax mass that the kept pairs have, on sampled queries, mean over clips, "
+           "branches and sparse steps; in brackets the share of pairs; at the end the distance of the output from dense attention's "
+           "over its length, mean over layers.", "",
+           "| setting | " + " | ".join(f"layer {i}" for i in range(depth)) + " | output error |", "|---|" + "---|" * (depth + 1)]
+    for k in kept:
+        cells = ["-" if math.isnan(v) else "%.3f (%.2f)" % (v, d) for v, d in zip(k["recall"], k["density"])]
+        out.append("| %s | %s | %.3f |" % (k["label"], " | ".join(cells), np.nanmean(k["error"])))
+    return out + ["", f"![recall by layer](img/{path.name})"]
+
+
 # ---- text ----
 
 def cell(s, key, form):
@@ -170,7 +227,7 @@ def equal_time(every):
             groups.setdefault(family(s["label"]), []).append((median(s, "seconds"), median(s, "psnr")))
     rows = {name: [at_time(points, full / x) for x in speeds] for name, points in groups.items() if len(points) > 1}
     if not rows:
-        return
+        return []
     best = [max((r[k] for r in rows.values() if r[k] is not None), default=None) for k in range(len(speeds))]
     out = ["", "PSNR at equal time, between the settings of a family (dB):", "",
            "| family | " + " | ".join("%.2f x" % x for x in speeds) + " |", "|---|" + "---|" * len(speeds)]
@@ -208,7 +265,8 @@ def section(title, folder, images):
     if "reference" in by:
         out += ["The fastest settings whose mean PSNR over the prompts is at the target or above, by the lower 90 % confidence bound "
                 "that `praxino tune` uses:", ""] + target_table(every, by) + [""]
-    return "\n".join(out + full_table(every) + equal_time(every)) + "\n"
+    kept = recall(every, by, images / f"quality_{folder.name}_recall.png")
+    return "\n".join(out + full_table(every) + equal_time(every) + kept) + "\n"
 
 
 def put(page, name, text):

@@ -39,21 +39,24 @@
 #define SCORE_OUT2(r) ROW_STORE2(r, s + (r) * WIDTH) ROW_TOP2(r)
 #define SCORE_OUT3(r) ROW_STORE3(r, s + (r) * WIDTH) ROW_TOP3(r)
 
-/* N: vectors of the tile. */
+/* N: vectors of the tile. Beside the keys of a register tile go prefetches of as many of the next ones: a line, or half of one, every
+ * time round. */
 #define SCORES(N)                                                                                 \
-    const size_t n = (size_t)t->d / WORD_DIMS;                                                    \
+    const size_t n = (size_t)t->d / WORD_DIMS, part = n / (ROWS / 2);                              \
     float *s = t->s;                                                                              \
     for (int i = 0; i < 2 * t->pairs; i += ROWS, s += ROWS * WIDTH) {                             \
-        const int32_t *pair = t->pair + i / 2;                                                    \
+        const int32_t *pair = t->pair + i / 2, *next = t->next + i / 2;                           \
         const float *bias = t->bias + i;                                                          \
         const WORD *q = t->q;                                                                     \
-        uintptr_t fetch = t->fetch + (size_t)pair[0] * 2 * n * sizeof(WORD);                      \
         EACH_ROW(SCORE_ROW)                                                                       \
         EACH_ROW(ROW_INIT##N)                                                                     \
-        for (size_t j = 0; j < n; j++, q += WIDTH, fetch += ROWS * sizeof(WORD)) {                \
-            PRXI_PREFETCH((const void *)fetch);                                                                 \
-            LOAD_X##N(q)                                                                          \
-            EACH_ROW(SCORE##N)                                                                    \
+        for (size_t x = 0, j = 0; x < ROWS / 2; x++) {                                            \
+            const WORD *fetch = (const WORD *)t->k + (size_t)next[x] * 2 * n;                     \
+            for (const size_t end = j + part; j < end; j++, q += WIDTH, fetch += ROWS) {          \
+                PRXI_PREFETCH(fetch);                                                             \
+                LOAD_X##N(q)                                                                      \
+                EACH_ROW(SCORE##N)                                                                \
+            }                                                                                     \
         }                                                                                         \
         EACH_ROW(SCORE_OUT##N)                                                                    \
     }
@@ -73,6 +76,7 @@
         EACH_ROW(ROW_TAKE##N)                                                                     \
         for (int i = 0; i < t->pairs; i++) {                                                      \
             const WORD *row = (const WORD *)t->v + (size_t)t->pair[i] * PAIR_STEPS * d + j;       \
+            PRXI_PREFETCH((const WORD *)t->v + ((size_t)t->next[i] * d + j) * PAIR_STEPS);        \
             for (int x = 0; x < PAIR_STEPS; x++, p += WIDTH, row += d) {                          \
                 LOAD_X##N(p)                                                                      \
                 EACH_ROW(VALUE##N)                                                                \

@@ -88,6 +88,26 @@ static int reason_index(cJSON *list, const char *text)
     return i;
 }
 
+/* What stats have of one branch by step and layer, where they have it. */
+static void add_layers(cJSON *o, const char *key, const cJSON *steps, int b, const char *of)
+{
+    const cJSON *step, *l;
+    cJSON *rows = cJSON_CreateArray();
+    int any = 0;
+    cJSON_ArrayForEach(step, steps) {
+        const cJSON *list = get(cJSON_GetArrayItem(get(step, "branches"), b), of);
+        cJSON *row = cJSON_CreateArray();
+        any |= list != NULL;
+        cJSON_ArrayForEach(l, list)
+            cJSON_AddItemToArray(row, number(cJSON_IsNumber(l) ? l->valuedouble : NAN, 4));
+        cJSON_AddItemToArray(rows, row);
+    }
+    if (any)
+        cJSON_AddItemToObject(o, key, rows);
+    else
+        cJSON_Delete(rows);
+}
+
 /* What happened at each step of one branch: decisions as letters, reasons by their place in `reasons`. */
 static cJSON *branch_json(const cJSON *steps, int b, cJSON *reasons)
 {
@@ -95,20 +115,14 @@ static cJSON *branch_json(const cJSON *steps, int b, cJSON *reasons)
     int n = 0;
     const cJSON *step;
     cJSON *o = cJSON_CreateObject(), *why = cJSON_CreateArray(), *diff = cJSON_CreateArray(), *density = cJSON_CreateArray();
-    cJSON *layers = cJSON_CreateArray();
     cJSON_ArrayForEach(step, steps) {
-        const cJSON *k = cJSON_GetArrayItem(get(step, "branches"), b), *l, *list = get(k, "attention_density_layers");
+        const cJSON *k = cJSON_GetArrayItem(get(step, "branches"), b);
         const char *decision = cJSON_GetStringValue(get(k, "decision")), *reason = cJSON_GetStringValue(get(k, "reason"));
         if (n < (int)sizeof letters - 1)
             letters[n++] = decision && strcmp(decision, "cached") == 0 ? 'C' : 'F';
         cJSON_AddItemToArray(why, cJSON_CreateNumber(reason_index(reasons, reason ? reason : "")));
         cJSON_AddItemToArray(diff, number(value(k, "diff"), 4));
         cJSON_AddItemToArray(density, number(value(k, "attention_density"), 4));
-        cJSON *row = list ? cJSON_CreateArray() : NULL;
-        cJSON_ArrayForEach(l, list)
-            cJSON_AddItemToArray(row, number(cJSON_IsNumber(l) ? l->valuedouble : NAN, 3));
-        if (row)
-            cJSON_AddItemToArray(layers, row);
     }
     letters[n] = '\0';
     const cJSON *first = cJSON_GetArrayItem(get(steps->child, "branches"), b);
@@ -117,10 +131,9 @@ static cJSON *branch_json(const cJSON *steps, int b, cJSON *reasons)
     cJSON_AddItemToObject(o, "why", why);
     cJSON_AddItemToObject(o, "diff", diff);
     cJSON_AddItemToObject(o, "density", density);
-    if (layers->child)
-        cJSON_AddItemToObject(o, "density_layers", layers);
-    else
-        cJSON_Delete(layers);
+    add_layers(o, "density_layers", steps, b, "attention_density_layers");
+    add_layers(o, "recall_layers", steps, b, "attention_recall_layers");
+    add_layers(o, "error_layers", steps, b, "attention_error_layers");
     return o;
 }
 

@@ -298,7 +298,8 @@ PRX_API int prx_schedule_show(prx_engine *e, const char *graph, const char *cons
 /* The decisions that a cache with these settings ("residual_diff_threshold=0.1,...") takes on a recorded trace. */
 PRX_API int prx_replay(prx_engine *e, const char *cache, const char *settings, const char *trace, char **json);
 
-/* Kernel and step benchmarks; JSON rows. what: "all", "gemm", "attention", "norm", "conv", "step", "decode", "cache". */
+/* Kernel and step benchmarks; JSON rows. what: "all", "gemm", "attention", "norm", "conv", "step", "decode", "cache",
+ * and "qkv", which is not part of all: dense attention of the q, k and v of a safetensors file ("file=IN,output=OUT"). */
 PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char **json);
 
 #ifdef __cplusplus

@@ -24,6 +24,14 @@ expect 0 "the same bytes on one thread" map --threads 1 --set attention.num_q_ce
     --set top_p_kmeans=0.6 --set min_kc_ratio=0 --json "$tmp/one.json"
 check "the same map" cmp -s "$tmp/map.json" "$tmp/one.json"
 
+# dense attention of that dump, timed and written
+expect 0 "bench qkv" "$PRAXINO" bench qkv --set "file=$dump" --set "output=$tmp/o.safetensors" --set repeats=1 --json "$tmp/bench.json"
+check "a row" grep -q '"attention_dense"' "$tmp/bench.json"
+check "an output" test -s "$tmp/o.safetensors"
+expect 2 "bench qkv without a file" "$PRAXINO" bench qkv
+expect 2 "an attention that is not there" "$PRAXINO" bench step --set attention=radail
+expect 2 "a setting that it has not" "$PRAXINO" bench step --set attention=radial --set attention.top_p_kmeans=0.5
+
 expect 2 "no file" "$PRAXINO" mask svg2
 expect 2 "missing file" "$PRAXINO" mask svg2 "$tmp/none.safetensors"
 expect 2 "head out of range" map --head 99

@@ -33,6 +33,9 @@ static const cache_case cases[] = {
 
 enum { CASES = sizeof cases / sizeof *cases };
 
+static const char *const attention[] = { "dense", "radial", "svg2" };
+enum { ATTENTIONS = sizeof attention / sizeof *attention };
+
 /* ---- a job ---- */
 
 typedef struct run {
@@ -80,7 +83,7 @@ static void set_pair(prx_job *j, const char *pair)
     }
 }
 
-static prx_job *open_job(const run *r, const cache_case *c, const char *attention, const char *prompt, const char *seed)
+static prx_job *open_job(const run *r, const cache_case *c, const char *attn, const char *prompt, const char *seed)
 {
     static const char *const all[][2] = { { "negative_prompt", "blurry" }, { "width", "128" }, { "height", "128" }, { "frames", "33" },
                                           { "guidance", "4" } };
@@ -93,12 +96,12 @@ static prx_job *open_job(const run *r, const cache_case *c, const char *attentio
     set(j, "steps", steps);
     set(j, "prompt", prompt);
     set(j, "seed", seed);
-    set(j, "attention", attention);
-    if (strcmp(attention, "radial") == 0) {
+    set(j, "attention", attn);
+    if (strcmp(attn, "radial") == 0) {
         set(j, "attention.block", "64");
         set(j, "attention.decay", "0.1");
         set(j, "attention.dense_timesteps", "1");
-    } else if (strcmp(attention, "svg2") == 0) {
+    } else if (strcmp(attn, "svg2") == 0) {
         set(j, "attention.first_times_fp", "0.1");
     }
     set(j, "cache", c->name);
@@ -153,9 +156,9 @@ static int same(const outcome *a, const outcome *b)
     return a->n == b->n && memcmp(a->latents, b->latents, a->n * sizeof *a->latents) == 0 && strcmp(a->decisions, b->decisions) == 0;
 }
 
-static outcome run_job(const run *r, const cache_case *c, const char *attention, const char *prompt, const char *seed)
+static outcome run_job(const run *r, const cache_case *c, const char *attn, const char *prompt, const char *seed)
 {
-    prx_job *j = open_job(r, c, attention, prompt, seed);
+    prx_job *j = open_job(r, c, attn, prompt, seed);
     for (int i = 0; i <= STEPS; i++)            /* the text, then the steps */
         one_step(j, c->name);
     outcome o = take(r->e, j);
@@ -209,32 +212,30 @@ static int count_cached(const cache_case *c, const char *decisions)
 }
 
 /* Every cache with every attention policy; each caches something, and changes the video. */
-static void check_composition(const run *r)
+static void check_composition(outcome one[ATTENTIONS][CASES])
 {
-    static const char *const attention[] = { "dense", "radial", "svg2" };
-    for (int a = 0; a < 3; a++) {
-        outcome plain = run_job(r, &cases[0], attention[a], "a red ball", "1");
+    for (int a = 0; a < ATTENTIONS; a++)
         for (int i = 1; i < CASES; i++) {
-            outcome o = run_job(r, &cases[i], attention[a], "a red ball", "1");
-            CHECK(count_cached(&cases[i], o.decisions) > 0, "%s with %s: nothing cached: %s", cases[i].name, attention[a], o.decisions);
-            CHECK(is_sparse(o.decisions) == (a > 0), "%s with %s: %s", cases[i].name, attention[a], o.decisions);
-            CHECK(memcmp(o.latents, plain.latents, o.n * sizeof *o.latents) != 0, "%s with %s: the uncached video", cases[i].name,
+            const outcome *o = &one[a][i], *plain = &one[a][0];
+            CHECK(count_cached(&cases[i], o->decisions) > 0, "%s with %s: nothing cached: %s", cases[i].name, attention[a], o->decisions);
+            CHECK(is_sparse(o->decisions) == (a > 0), "%s with %s: %s", cases[i].name, attention[a], o->decisions);
+            CHECK(memcmp(o->latents, plain->latents, o->n * sizeof *o->latents) != 0, "%s with %s: the uncached video", cases[i].name,
                   attention[a]);
-            drop(&o);
         }
-        drop(&plain);
-    }
 }
 
-static void check_threads(const outcome *one)
+/* The same latents, decisions, diffs and densities for any number of threads, with dense and with sparse attention. */
+static void check_threads(outcome one[ATTENTIONS][CASES])
 {
     for (int threads = 2; threads <= 3; threads++) {
         run r = open_model("wan21_unipc", threads);
-        for (int i = 0; i < CASES; i++) {
-            outcome o = run_job(&r, &cases[i], "dense", "a red ball", "1");
-            CHECK(same(&o, &one[i]), "%s (%d): %d threads: %s, alone %s", cases[i].name, i, threads, o.decisions, one[i].decisions);
-            drop(&o);
-        }
+        for (int a = 0; a < ATTENTIONS; a++)
+            for (int i = 0; i < CASES; i++) {
+                outcome o = run_job(&r, &cases[i], attention[a], "a red ball", "1");
+                CHECK(same(&o, &one[a][i]), "%s (%d) with %s: %d threads: %s, alone %s", cases[i].name, i, attention[a], threads,
+                      o.decisions, one[a][i].decisions);
+                drop(&o);
+            }
         close_model(&r);
     }
 }
@@ -411,17 +412,17 @@ int main(void)
     write_text(ratios, "{\"policy\": \"magcache\", \"cond\": [1, 1.05, 0.99, 0.98, 0.97, 0.98, 0.95, 0.9]}");
     write_text(schedule, "{\"steps\": 8, \"computed\": [0, 1, 3, 4, 6, 7]}");
     run r = open_model("wan21_unipc", 1);
-    outcome one[CASES];
-    for (int i = 0; i < CASES; i++)
-        one[i] = run_job(&r, &cases[i], "dense", "a red ball", "1");
-    check_composition(&r);
-    check_jobs(&r, one);
+    outcome one[ATTENTIONS][CASES];
+    for (int k = 0; k < ATTENTIONS * CASES; k++)
+        one[k / CASES][k % CASES] = run_job(&r, &cases[k % CASES], attention[k / CASES], "a red ball", "1");
+    check_composition(one);
+    check_jobs(&r, one[0]);
     check_traces(&r);
     close_model(&r);
     check_threads(one);
     check_experts();
-    for (int i = 0; i < CASES; i++)
-        drop(&one[i]);
+    for (int k = 0; k < ATTENTIONS * CASES; k++)
+        drop(&one[k / CASES][k % CASES]);
     unlink(ratios), unlink(schedule), unlink(trace);
     CHECK(rmdir(dir) == 0, "a file is left in %s", dir);
     return TEST_END();
