@@ -168,6 +168,7 @@ typedef struct prxi_attn_plan {
     double sparse_density;             /* of a call past the warm-up; the same */
     int dense_steps, dense_layers;     /* the warm-up: first ones that are dense */
     double select_flop;                /* what `select` computes for a sparse call, roughly */
+    double pair_cost;                  /* time of a kept pair over one of dense attention, above 1 for ragged blocks; 0: 1 */
     size_t bytes;                      /* what the policy will hold */
     char note[256];                    /* one line for the plan, may be empty */
 } prxi_attn_plan;

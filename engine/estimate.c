@@ -198,11 +198,12 @@ static void add_up(const rig *r, prxi_estimate *e)
     const double rest = row_time(r), self = self_time(r);
     const double flop = 4 * (double)v->tokens * (double)v->tokens * d->head_dim * v->branches * d->heads;
     const double chosen = v->attn->select_flop * v->branches * self / flop;
+    const double cost = v->attn->pair_cost > 0 ? v->attn->pair_cost : 1;
     const int dense = v->attn->dense_layers;
     e->density = isnan(v->attn->sparse_density) ? assumed_density : v->attn->sparse_density;
-    e->density_slope = self;
+    e->density_slope = cost * self;
     e->dense_step = d->layers * (rest + self);
-    e->sparse_step = d->layers * rest + dense * self + (d->layers - dense) * (e->density * self + chosen);
+    e->sparse_step = d->layers * rest + dense * self + (d->layers - dense) * (e->density * e->density_slope + chosen);
 }
 
 int prxi_estimate_run(prxi_ctx *c, prxi_stream *s, const prxi_estimate_env *env, prxi_estimate *out)

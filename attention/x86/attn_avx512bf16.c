@@ -35,15 +35,25 @@ static inline __m512 exp2_neg(__m512 x)
     return _mm512_scalef_ps(y, x);                      /* y 2^floor(x) */
 }
 
+/* Elements [at, at + 32) of a row as 16 words, zeros past n and without a row. */
+static inline __m512i row_words(const void *row, int at, int n)
+{
+    const int left = n - at < 32 ? n - at : 32;
+    return row ? _mm512_maskz_loadu_epi16((__mmask32)(0xffffffffu >> (32 - left)), (const prxi_bf16 *)row + at) : _mm512_setzero_si512();
+}
+
 static void pack_pair(void *k, void *v, const void *const rows[4], int n, int d)
 {
-    prxi_bf16 *to = k;
-    for (int i = 0; i < d / 2; i++)
-        for (int x = 0; x < 4; x++) {       /* two dimensions of the first key, the same two of the second */
-            const int at = 2 * i + (x & 1);
-            const prxi_bf16 *row = rows[x / 2];
-            to[4 * i + x] = row && at < n ? row[at] : 0;
-        }
+    static const int32_t low[16] = { 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23 };
+    const __m512i first = _mm512_loadu_si512(low), second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+    for (int i = 0; i < d; i += 32) {       /* words of two dimensions, of the first key and the second by turns */
+        const int words = d - i < 32 ? d - i : 32;
+        const __mmask32 out = (__mmask32)(0xffffffffu >> (32 - words));
+        const __m512i a = row_words(rows[0], i, n), b = row_words(rows[1], i, n);
+        uint32_t *to = (uint32_t *)k + i;
+        _mm512_mask_storeu_epi32(to, (__mmask16)out, _mm512_permutex2var_epi32(a, first, b));
+        _mm512_mask_storeu_epi32(to + 16, (__mmask16)(out >> 16), _mm512_permutex2var_epi32(a, second, b));
+    }
     for (int j = 0; j < d; j += LANES) {
         const int left = n - j < LANES ? n - j : LANES;
         const __mmask16 in = left <= 0 ? 0 : (__mmask16)((1u << left) - 1u);

@@ -32,6 +32,12 @@ static void counted(prxi_stream *s)
     env.attn = &sparse;
     REQUIRE(prxi_estimate_run(&ctx, s, &env, &b) == PRX_OK, "%s", ctx.error.text);
     CHECK(b.sparse_step > 0 && b.sparse_step < b.dense_step && b.density == 0.25, "%g %g", b.sparse_step, b.dense_step);
+    /* three of four layers keep a quarter */
+    CHECK(fabs(b.dense_step - b.sparse_step - 3 * 0.75 * b.density_slope) < 1e-9 * b.dense_step, "%g %g", b.dense_step, b.sparse_step);
+    const prxi_attn_plan ragged = { .density = 0.5, .sparse_density = 0.25, .dense_steps = 3, .dense_layers = 1, .pair_cost = 4 };
+    env.attn = &ragged;
+    REQUIRE(prxi_estimate_run(&ctx, s, &env, &b) == PRX_OK, "%s", ctx.error.text);
+    CHECK(fabs(b.sparse_step / b.dense_step - 1) < 1e-9, "a quarter at four times the cost: %g %g", b.sparse_step, b.dense_step);
     CHECK(atomic_load(&mem.total) == held, "scratch is freed");
 }
 
