@@ -156,7 +156,7 @@ def plot_recall(kept, path):
         ax.set_xticks(layers)
         ax.set_ylim(0, 1.02)
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=7, loc="lower left")
+        ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     axes[0][0].set_ylabel("share of the softmax mass, of the pairs")
     fig.savefig(path, dpi=80, bbox_inches="tight")
     plt.close(fig)
