@@ -120,6 +120,26 @@ static void run_linear(void *cookie)
     wait_for_device(l->b);
 }
 
+/* One row of the table: a layer in the compute type, or with weights in 8 bits, which p[4] and p[5] have room for. */
+static int one_linear(const bench *b, void *const p[6], int64_t n, int64_t k, int gelu, int eight_bits)
+{
+    prxi_device *d = &b->u->device;
+    linear_case l = { b, { .m = b->set.tokens, .n = n, .k = k, .compute = (int)b->t, .out = (int)b->t, .epilogue = gelu, .x = p[0],
+                           .w = eight_bits ? p[4] : p[1], .bias = p[2], .ldx = k, .ldy = n, .y = p[3],
+                           .w_scale = eight_bits ? p[5] : NULL } };
+    prxi_contender c = { .fn = run_linear, .cookie = &l };
+    char shape[96], name[32];
+    int err = eight_bits ? d->quantise(d, (int)b->t, n, k, p[1], k, p[4], p[5]) : PRX_OK;
+    if (err < 0)
+        return prxi_fail(b->c, err, "bench gemm: %s", d->error(d));
+    err = race(b, &c, 1);
+    snprintf(shape, sizeof shape, "%lldx%lldx%lld", (long long)l.a.m, (long long)n, (long long)k);
+    snprintf(name, sizeof name, "linear%s%s", gelu ? "_gelu" : "", eight_bits ? "_fp8" : "");
+    cJSON *row = err == PRX_OK ? add_row(b, name, shape, &c) : NULL;
+    cJSON_AddNumberToObject(row, "gflops", 2e-9 * (double)l.a.m * (double)n * (double)k / c.best);
+    return err;
+}
+
 int prxi_bench_cuda_gemm(prx_engine *e, prxi_stream *s, const char *text, cJSON *rows)
 {
     bench b;
@@ -131,20 +151,14 @@ int prxi_bench_cuda_gemm(prx_engine *e, prxi_stream *s, const char *text, cJSON 
         int64_t n, k;
         int gelu;
     } layers[] = { { 3 * b.dim, b.dim, 0 }, { b.dim, b.dim, 0 }, { b.set.ffn, b.dim, 1 }, { b.dim, b.set.ffn, 0 } };
-    void *p[4] = { noise(&b, b.set.tokens * widest), noise(&b, widest * widest), noise(&b, widest), noise(&b, b.set.tokens * widest) };
-    if (!p[0] || !p[1] || !p[2] || !p[3])
-        err = prxi_fail_nomem(b.c, "bench gemm", 0);
-    for (size_t i = 0; i < sizeof layers / sizeof *layers && err == PRX_OK; i++) {
-        linear_case l = { &b, { b.set.tokens, layers[i].n, layers[i].k, (int)b.t, (int)b.t, layers[i].gelu, p[0], p[1], p[2], layers[i].k,
-                                layers[i].n, p[3] } };
-        prxi_contender c = { .fn = run_linear, .cookie = &l };
-        char shape[96];
-        err = race(&b, &c, 1);
-        snprintf(shape, sizeof shape, "%lldx%lldx%lld", (long long)l.a.m, (long long)l.a.n, (long long)l.a.k);
-        cJSON *row = err == PRX_OK ? add_row(&b, layers[i].gelu ? "linear_gelu" : "linear", shape, &c) : NULL;
-        cJSON_AddNumberToObject(row, "gflops", 2e-9 * (double)l.a.m * (double)l.a.n * (double)l.a.k / c.best);
-    }
-    drop(&b, p, 4);
+    const int eight = b.u->info.fp8 && b.t == PRXI_BF16 && b.dim % 16 == 0 && b.set.ffn % 16 == 0;
+    void *p[6] = { noise(&b, b.set.tokens * widest), noise(&b, widest * widest), noise(&b, widest), noise(&b, b.set.tokens * widest),
+                   noise(&b, eight ? widest * widest / 2 : 1), noise(&b, 2 * widest) };
+    for (int i = 0; i < 6 && err == PRX_OK; i++)
+        err = p[i] ? PRX_OK : prxi_fail_nomem(b.c, "bench gemm", 0);
+    for (int i = 0; i < 4 * (1 + eight) && err == PRX_OK; i++)
+        err = one_linear(&b, p, layers[i % 4].n, layers[i % 4].k, layers[i % 4].gelu, i / 4);
+    drop(&b, p, 6);
     return err;
 }
 

@@ -67,7 +67,7 @@ struct prx_model {
 
 /* Loads what is missing (within `bytes` of a device) and counts a user; errors go to c. release drops the weights of
  * the last user unless keep. */
-int  prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, size_t bytes, const prxi_dit **out);
+int  prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, prxi_quant quant, size_t bytes, const prxi_dit **out);
 void prxi_model_release_dit(prx_model *m, int expert, int keep);
 int  prxi_model_acquire_vae(prxi_ctx *c, prx_model *m, const prxi_vae **out);
 void prxi_model_release_vae(prx_model *m, int keep);

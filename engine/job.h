@@ -13,7 +13,7 @@ typedef struct prxi_settings {
         solver_order;                           /* 0: of the scheduler file */
     double vram_budget;                         /* GiB; 0: what is free */
     double guidance, guidance_2, shift;         /* guidance_2 < 0: as guidance; shift 0: of the scheduler file */
-    int tiling, conv, keep_weights, old_sigmas; /* conv: prxi_conv_by */
+    int tiling, conv, keep_weights, old_sigmas, quant;    /* conv: prxi_conv_by; quant: prxi_quant */
     char scheduler[PRXI_OPT_STRING_MAX];        /* "" : of the model */
     char attention[PRXI_OPT_STRING_MAX], cache[PRXI_OPT_STRING_MAX];
 } prxi_settings;

@@ -240,7 +240,7 @@ PRX_API void prx_model_close(prx_model **mp)
 
 /* ---- parts ---- */
 
-int prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, size_t bytes, const prxi_dit **out)
+int prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, prxi_quant quant, size_t bytes, const prxi_dit **out)
 {
     char path[4096];
     *out = NULL;
@@ -248,9 +248,15 @@ int prxi_model_acquire_dit(prxi_ctx *c, prx_model *m, int expert, size_t bytes, 
     if (err < 0)
         return err;
     pthread_mutex_lock(&m->lock);
-    if (!m->dit[expert])
+    if (m->dit[expert] && prxi_dit_get_quant(m->dit[expert]) != quant) {
+        if (m->dit_users[expert] == 0)
+            prxi_dit_close(&m->ctx, &m->dit[expert]);
+        else
+            err = prxi_fail(c, PRX_EINVAL, "quant: another job runs with the transformer's weights kept otherwise");
+    }
+    if (err == PRX_OK && !m->dit[expert])
         err = prxi_dit_open_within(c, &m->dit[expert], path, m->transformer_file, prxi_engine_model_kernels(m->engine),
-                                   m->engine->dtype, bytes);
+                                   m->engine->dtype, quant, bytes);
     if (err == PRX_OK) {
         m->dit_users[expert]++;
         *out = m->dit[expert];

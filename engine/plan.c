@@ -234,17 +234,16 @@ static size_t max_size(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* Weights in the compute dtype; norms and tables in f32 are a rounding error beside them. */
 static size_t dit_weight_bytes(const prx_job *j)
 {
-    return (size_t)j->model->dit_cfg[0].params * prxi_dtype_size(j->engine->dtype);
+    return prxi_dit_weight_bytes(&j->model->dit_cfg[0], j->engine->dtype, (prxi_quant)j->set.quant);
 }
 
 static size_t denoise_bytes(const prx_job *j)
 {
     const prxi_dit_clip clip = { j->clip.frames, j->clip.height, j->clip.width, j->branches,
                                  { (int)j->set.max_text, (int)j->set.max_text }, { NULL, NULL }, (int)j->set.max_text };
-    const size_t run = prxi_dit_run_bytes(&j->model->dit_cfg[0], &clip, j->engine->dtype);
+    const size_t run = prxi_dit_run_bytes(&j->model->dit_cfg[0], &clip, j->engine->dtype, (prxi_quant)j->set.quant);
     const size_t latents = prxi_mul(j->latent_elems * sizeof(float), (size_t)(4 + j->scheduler->state_tensors));
     return prxi_add(prxi_add(run, latents), prxi_add(j->attn_plan.bytes, j->cache_plan.bytes));
 }
@@ -264,10 +263,13 @@ static int plan_device_memory(prx_job *j)
     if (err < 0)
         return prxi_fail(&j->ctx, err, "device cuda: %s", info.why);
     /* Weights that an earlier job left behind are in the free figure already. */
-    const size_t have = info.memory_free + (j->model->dit[0] ? dit_weight_bytes(j) : 0), wanted = (size_t)(j->set.vram_budget * 0x1p30);
+    const prxi_dit_config *cfg = &j->model->dit_cfg[0];
+    const prxi_dit *left = j->model->dit[0];
+    const size_t kept = left ? prxi_dit_weight_bytes(cfg, j->engine->dtype, prxi_dit_get_quant(left)) : 0;
+    const size_t have = info.memory_free + kept, wanted = (size_t)(j->set.vram_budget * 0x1p30);
     j->budget = wanted > 0 && wanted < have ? wanted : have;
     j->weight_bytes = j->budget > denoise ? j->budget - denoise : 0;
-    j->fit = prxi_dit_fit_in(&j->model->dit_cfg[0], j->engine->dtype, j->weight_bytes);
+    j->fit = prxi_dit_fit_in(cfg, j->engine->dtype, (prxi_quant)j->set.quant, j->weight_bytes);
     const int found = prxi_vae_device_bytes(&j->ctx, j->model->dir, prxi_job_kernels(j), j->engine->dtype, &j->clip, &j->decode_bytes);
     if (found < 0)
         return found;
@@ -281,10 +283,26 @@ static int plan_device_memory(prx_job *j)
                          gib(j->decode_bytes), gib(j->budget), gib(info.memory), info.name,
                          j->clip.tiling ? "or " : "--set vae.tiling=true or ");
     return prxi_fail(&j->ctx, PRX_ENOMEM,
-                     "device memory: %.2f GiB needed (transformer %.2f with two blocks at a time, activations %.2f, "
+                     "device memory: %.2f GiB needed (transformer %.2f%s, activations %.2f, "
                      "text encoder %.2f before it); %.2f GiB of %.2f on %s may be taken; "
                      "a smaller size, fewer frames or --device cpu need less of it",
-                     gib(j->plan_bytes), gib(j->fit.bytes), gib(denoise), gib(text), gib(j->budget), gib(info.memory), info.name);
+                     gib(j->plan_bytes), gib(j->fit.bytes), j->set.quant ? " at once, as quant=fp8 is" : " with two blocks at a time",
+                     gib(denoise), gib(text), gib(j->budget), gib(info.memory), info.name);
+}
+
+static int check_quant(prx_job *j)
+{
+    const prxi_cuda *u = j->engine->cuda;
+    if (j->set.quant == PRXI_QUANT_NONE)
+        return PRX_OK;
+    if (!u || !u->info.fp8)
+        return prxi_fail(&j->ctx, PRX_ENOTSUP, "quant: fp8: not on %s: --device cuda with a chip of sm_90 multiplies 8-bit floats by row",
+                         u ? u->info.name : "the CPU");
+    if (j->engine->dtype != PRXI_BF16)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "quant: fp8: beside --dtype bf16 only");
+    if (!prxi_dit_quant_fits(&j->model->dit_cfg[0]))
+        return prxi_fail(&j->ctx, PRX_ENOTSUP, "quant: fp8: this model is too small: three blocks or more, of sizes in multiples of 16");
+    return PRX_OK;
 }
 
 static int plan_memory(prx_job *j)
@@ -316,7 +334,8 @@ int prxi_plan(prx_job *j)
         return PRX_OK;
     j->branches = j->set.guidance > 1.0 || (j->model->experts == 2 && j->set.guidance_2 > 1.0) ? 2 : 1;
     int err;
-    if ((err = check_text(j)) < 0 || (err = plan_clip(j)) < 0 || (err = check_conv(j)) < 0 || (err = plan_schedule(j)) < 0 ||
+    if ((err = check_text(j)) < 0 || (err = check_quant(j)) < 0 || (err = plan_clip(j)) < 0 || (err = check_conv(j)) < 0 ||
+        (err = plan_schedule(j)) < 0 ||
         (err = plan_attention(j)) < 0 || (err = plan_cache(j)) < 0 || (err = check_resume(j)) < 0 || (err = prxi_tap_check(j)) < 0 ||
         (err = plan_memory(j)) < 0) {
         prxi_unplan(j);

@@ -192,7 +192,7 @@ static int use_expert(prx_job *j, int expert)
         clip.text_len[b] = j->prompts[b].rows;
         clip.text[b] = j->prompts[b].out;
     }
-    int err = prxi_model_acquire_dit(&j->ctx, j->model, expert, j->weight_bytes, &j->dit);
+    int err = prxi_model_acquire_dit(&j->ctx, j->model, expert, (prxi_quant)j->set.quant, j->weight_bytes, &j->dit);
     if (err == PRX_OK) {
         j->expert = expert;
         err = prxi_dit_run_open(&j->ctx, &j->stream, &j->dit_run, j->dit, &clip);

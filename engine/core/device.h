@@ -12,6 +12,7 @@ typedef struct prxi_device_linear {
     const void *x, *w, *bias;
     int64_t ldx, ldy;
     void *y;
+    const float *w_scale;          /* not NULL: w is as `quantise` made it, and x is brought to the same type first */
 } prxi_device_linear;
 
 /* Contract: prxi_conv_args in engine/ops/conv.h. weights: [cout][the taps (t, row, column), each `pitch` channels, then `shortcut_pitch`
@@ -60,6 +61,8 @@ struct prxi_device {
     int (*arrive)(prxi_device *d, int slot);
     int (*leave)(prxi_device *d, int slot);
     int (*linear)(prxi_device *d, const prxi_device_linear *a);
+    /* Rows to 8 bits a value (e4m3) with a scale each; q [rows, k]. */
+    int (*quantise)(prxi_device *d, int type, int64_t rows, int64_t k, const void *x, int64_t ldx, void *q, float *scale);
     int (*conv)(prxi_device *d, const prxi_device_conv *a);
     /* Decides who computes it, by time where that is open: writes what the convolution writes, and waits. */
     int (*conv_prepare)(prxi_device *d, const prxi_device_conv *a);

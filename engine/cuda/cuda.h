@@ -46,6 +46,8 @@ struct prxi_cuda {
     int own_failed;                         /* the last error is there, not in the module */
     void *room;                             /* q, k and v in the order of a permuted list */
     size_t room_bytes;
+    void *eight;                            /* x of a linear layer in 8 bits, then its scales */
+    size_t eight_bytes;
     char attention[320];                    /* what was chosen, and why not something else */
     char no_cudnn[200];                     /* why cuDNN is not used */
 };
@@ -66,6 +68,9 @@ int  prxi_cuda_reduce(prxi_cuda *cuda, int64_t n, const float *a, const float *b
 /* The slots of the model's parts; what stays empty is refused at plan time. Streams of these kernels have stream->device =
  * &cuda->device. */
 void prxi_cuda_kernels(prxi_kernels *k, prxi_cuda *cuda);
+
+/* Rows of g->x in 8 bits into memory of the device's own, grown to the largest; g goes on with those (quant.c). */
+int  prxi_cuda_eight_bits(prxi_cuda *u, prxi_cu_gemm *g);
 
 /* ---- who serves attention (choose.c) ---- */
 

@@ -125,10 +125,18 @@ static int device_copy(prxi_device *d, void *to, const void *from, size_t bytes)
 
 static int device_linear(prxi_device *d, const prxi_device_linear *a)
 {
-    const prxi_cu_gemm g = { a->m, a->n, a->k, a->compute, a->out, a->epilogue, a->x, a->w, a->bias, a->ldx, a->ldy, a->y,
-                             0, 0, 1 };
+    prxi_cu_gemm g = { a->m, a->n, a->k, a->compute, a->out, a->epilogue, a->x, a->w, a->bias, a->ldx, a->ldy, a->y,
+                       0, 0, 1, NULL, a->w_scale };
     pthread_mutex_lock(&of(d)->lock);
-    return unlock(d, of(d)->module->gemm(of(d)->dev, &g));
+    const int err = a->w_scale ? prxi_cuda_eight_bits(of(d), &g) : PRX_OK;
+    return unlock(d, err < 0 ? err : of(d)->module->gemm(of(d)->dev, &g));
+}
+
+static int device_quantise(prxi_device *d, int type, int64_t rows, int64_t k, const void *x, int64_t ldx, void *q, float *scale)
+{
+    const prxi_cu_quantise a = { rows, k, x, ldx, q, scale };
+    pthread_mutex_lock(&of(d)->lock);
+    return unlock(d, of(d)->module->quantise(of(d)->dev, type, &a));
 }
 
 static int device_conv(prxi_device *d, const prxi_device_conv *a)
@@ -255,7 +263,8 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
     }
     cuda->device = (prxi_device) { "cuda", device_alloc, device_release, device_put, device_get, device_copy, device_zero,
                                    device_alloc_host, device_release_host, device_fetch, device_arrive, device_leave,
-                                   device_linear, device_conv, device_conv_prepare, 0, device_check, device_error, &prxi_cuda_cache_ops,
+                                   device_linear, device_quantise, device_conv, device_conv_prepare, 0, device_check, device_error,
+                                   &prxi_cuda_cache_ops,
                                    &prxi_cuda_cluster_ops };
     cuda->module = module;
     cuda->library = library;
@@ -305,6 +314,7 @@ void prxi_cuda_close(prxi_ctx *c, prxi_cuda **p)
     prxi_choices_close(c, &cuda->choices);
     prxi_cudnn_close(c, &cuda->cudnn);
     prxi_device_free(c, &cuda->device, cuda->room);
+    prxi_device_free(c, &cuda->device, cuda->eight);
     close_parts(cuda);
     prxi_cuda_unload(cuda->library);
     pthread_mutex_destroy(&cuda->lock);

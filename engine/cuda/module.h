@@ -148,7 +148,20 @@ typedef struct prxi_cu_gemm {
     int64_t ldw;                           /* elements between rows of w; 0: they are adjacent */
     int plain;                             /* w is [k, n] instead */
     float alpha;                           /* factor of x W^T before the bias; 0 stands for 1 */
+    const float *x_scale, *w_scale;        /* compute PRXI_CU_E4M3: [m], [n]; else NULL */
 } prxi_cu_gemm;
+
+/* The type of a gemm's x and w beside the two of prxi_dtype. */
+enum { PRXI_CU_E4M3 = 2 };
+
+/* q [rows, k] in e4m3 and scale [rows]: x is q times the scale of its row, up to rounding. */
+typedef struct prxi_cu_quantise {
+    int64_t rows, k;
+    const void *x;
+    int64_t ldx;
+    void *q;
+    float *scale;
+} prxi_cu_quantise;
 
 /* ---- attention (attention/attention.h) ---- */
 
@@ -288,6 +301,7 @@ typedef struct prxi_cu_info {
     char name[128], why[256];              /* why: what is missing when probe fails */
     int devices, major, minor, multiprocessors, driver, runtime, emulated;
     int hopper;                            /* attention90 runs here: a chip of sm_90, and code for it in this module */
+    int fp8;                               /* products of e4m3 with scales by row of both operands: sm_90 */
     size_t memory, memory_free;
     char cublaslt[32], cudnn[64], archs[64];
 } prxi_cu_info;
@@ -345,6 +359,7 @@ typedef struct prxi_cuda_module {
     int (*gemm)(void *dev, const prxi_cu_gemm *a);        /* cuBLASLt; the simple one in emulation */
     int (*gemm_simple)(void *dev, const prxi_cu_gemm *a);
     void (*gemm_memory)(void *dev, const prxi_cu_gemm_memory *m);
+    int (*quantise)(void *dev, int type, const prxi_cu_quantise *a);
     int (*attention)(void *dev, int type, const prxi_cu_attn *a);
     int (*attention_simple)(void *dev, int type, const prxi_cu_attn *a);
     int (*attention90)(void *dev, int type, const prxi_cu_attn *a);

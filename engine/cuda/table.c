@@ -431,8 +431,9 @@ static int wide_tile(prxi_cuda *u, const prxi_wide_attn *a, int64_t q0)
     const int64_t c = a->channels, left = a->n - q0, m = left < PRXI_WIDE_TILE_DEVICE ? left : PRXI_WIDE_TILE_DEVICE;
     unsigned char *out = (unsigned char *)a->out + (size_t)(q0 * a->pitch) * prxi_dtype_size(a->type);
     const prxi_cu_gemm scores = { m, a->n, c, PRXI_F32, PRXI_F32, 0, a->qkv + q0 * a->ld, a->qkv + c, NULL, a->ld, a->n, a->scores, a->ld,
-                                  0, 1.0f / sqrtf((float)c) };
-    const prxi_cu_gemm values = { m, c, a->n, PRXI_F32, PRXI_F32, 0, a->scores, a->qkv + 2 * c, NULL, a->n, c, a->sums, a->ld, 1, 1 };
+                                  0, 1.0f / sqrtf((float)c), NULL, NULL };
+    const prxi_cu_gemm values = { m, c, a->n, PRXI_F32, PRXI_F32, 0, a->scores, a->qkv + 2 * c, NULL, a->n, c, a->sums, a->ld, 1, 1,
+                                  NULL, NULL };
     int err = u->module->gemm(u->dev, &scores);
     if (err == PRX_OK)
         err = u->module->softmax(u->dev, m, a->n, a->scores, a->n);

@@ -18,16 +18,24 @@ int  prxi_dit_config_load(prxi_ctx *c, const char *dir, prxi_dit_config *out);
 /* dir/config.json + weights, or a single .safetensors in the original layout (weights_file not NULL). */
 int  prxi_dit_open(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
                    prxi_dtype dtype);
+/* How weights are kept on a device. PRXI_QUANT_FP8: the linear layers of all blocks but the first and the last in e4m3 with a scale a row
+ * (not those of the text's keys and values, which run once); all of them stay there. */
+typedef enum prxi_quant { PRXI_QUANT_NONE, PRXI_QUANT_FP8 } prxi_quant;
 /* The same on a device with at most `bytes` of weights there: the last blocks' come from the host as they are needed, two at a time. */
 int  prxi_dit_open_within(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
-                          prxi_dtype dtype, size_t bytes);
+                          prxi_dtype dtype, prxi_quant quant, size_t bytes);
 void prxi_dit_close(prxi_ctx *c, prxi_dit **d);
 /* What `bytes` of device memory hold of the weights: blocks that stay there, bytes taken; -1 when not even two blocks at a time fit. */
 typedef struct prxi_dit_fit {
     int resident;
     size_t bytes, block_bytes;
 } prxi_dit_fit;
-prxi_dit_fit prxi_dit_fit_in(const prxi_dit_config *cfg, prxi_dtype dtype, size_t bytes);
+prxi_dit_fit prxi_dit_fit_in(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant, size_t bytes);
+/* Of all weights; norms and tables in f32 are a rounding error beside them. */
+size_t prxi_dit_weight_bytes(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant);
+prxi_quant prxi_dit_get_quant(const prxi_dit *d);
+/* Whether PRXI_QUANT_FP8 is for this model: three blocks or more, sizes in multiples of 16. */
+int prxi_dit_quant_fits(const prxi_dit_config *cfg);
 const prxi_dit_config *prxi_dit_get_config(const prxi_dit *d);
 
 /* What depends on clip and prompt: RoPE, text keys and values, activations. One per job and expert weights. */
@@ -39,7 +47,7 @@ typedef struct prxi_dit_clip {
     const float *text[PRXI_BRANCHES];      /* [text_len, text_dim] f32; rows up to max_text are zero and not passed */
     int max_text;                          /* 512 */
 } prxi_dit_clip;
-size_t prxi_dit_run_bytes(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype);
+size_t prxi_dit_run_bytes(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype, prxi_quant quant);
 int  prxi_dit_run_open(prxi_ctx *c, prxi_stream *s, prxi_dit_run **out, const prxi_dit *d, const prxi_dit_clip *clip);
 void prxi_dit_run_close(prxi_ctx *c, prxi_dit_run **r);
 

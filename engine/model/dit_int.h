@@ -24,6 +24,7 @@ struct prxi_dit {
     prxi_dit_config cfg;
     const prxi_kernels *k;
     prxi_dtype dtype;
+    prxi_quant quant;
     int64_t dim;
     prxi_linear *patch, *time_1, *time_2, *time_proj, *text_1, *text_2, *proj_out;
     float *table;                           /* [2, dim]: shift, scale of the head */
@@ -61,6 +62,8 @@ struct prxi_dit_run {
 /* Reads n values that an op has made (layer -1: outside of the blocks); nothing where nobody looks. */
 void prxi_dit_look(prxi_stream *s, prxi_dit_run *r, int layer, const char *op, prxi_dtype t, const void *p, int64_t n);
 
+/* Whether the layers of a block are kept in 8 bits. */
+int  prxi_dit_eight_bits(const prxi_dit *d, int block);
 int  prxi_dit_stream_open(prxi_ctx *c, prxi_dit *d, int first, size_t block_bytes);
 void prxi_dit_stream_close(prxi_ctx *c, prxi_dit *d);
 /* Host memory of a block's weights; NULL: they stay on the device. */

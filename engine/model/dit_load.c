@@ -109,6 +109,7 @@ typedef struct loader {
     int err;
     unsigned char *host;           /* not NULL: linear layers go there, at `used`, and come to the device as they are needed */
     size_t used;
+    int block;                     /* whose layers are loaded; -1: none, or layers that stay as they are */
 } loader;
 
 static const prxi_tensor *get(loader *l, const char *name, int ndim, const int64_t *shape)
@@ -155,7 +156,7 @@ static prxi_linear *load_linear_spec(loader *l, const linear_spec *s)
     if ((l->err = prxi_tensor_check_finite(l->c, w)) < 0 || (l->err = prxi_tensor_check_finite(l->c, b)) < 0)
         return NULL;
     const prxi_linear_desc desc = { w->data, w->dtype, b->data, b->dtype, s->n, s->k, s->compute, s->out, s->epilogue,
-                                    l->d->k->isa, l->d->k->device };
+                                    l->d->k->isa, l->d->k->device, prxi_dit_eight_bits(l->d, l->block) };
     const prxi_linear_place place = { l->host, l->used };
     l->err = l->host ? prxi_linear_open_placed(l->c, &out, &desc, &place) : prxi_linear_open(l->c, &out, &desc);
     l->used += l->host ? prxi_linear_place_bytes(s->n, s->k, s->compute, s->out) : 0;
@@ -171,7 +172,7 @@ static prxi_linear *load_linear(loader *l, const char *name, int64_t n, int64_t 
     return load_linear_spec(l, &s);
 }
 
-static void load_attn(loader *l, const char *prefix, prxi_dit_attn *a)
+static void load_attn(loader *l, const char *prefix, int block, prxi_dit_attn *a)
 {
     const int64_t dim = l->d->dim;
     char name[128];
@@ -181,6 +182,7 @@ static void load_attn(loader *l, const char *prefix, prxi_dit_attn *a)
     } linears[] = { { "to_q", &a->q }, { "to_k", &a->k }, { "to_v", &a->v }, { "to_out.0", &a->out } };
     for (int i = 0; i < 4; i++) {
         snprintf(name, sizeof name, "%s.%s", prefix, linears[i].name);
+        l->block = a == &l->d->blocks[block].cross && (i == 1 || i == 2) ? -1 : block;
         *linears[i].to = load_linear(l, name, dim, dim, PRXI_EPI_NONE);
     }
     snprintf(name, sizeof name, "%s.norm_q.weight", prefix);
@@ -200,9 +202,9 @@ static void load_block(loader *l, int i)
     snprintf(name, sizeof name, "blocks.%d.scale_shift_table", i);
     b->table = load_f32(l, name, 3, (int64_t[]) { 1, 6, dim });
     snprintf(name, sizeof name, "blocks.%d.attn1", i);
-    load_attn(l, name, &b->self);
+    load_attn(l, name, i, &b->self);
     snprintf(name, sizeof name, "blocks.%d.attn2", i);
-    load_attn(l, name, &b->cross);
+    load_attn(l, name, i, &b->cross);
     if (cfg->cross_attn_norm) {
         snprintf(name, sizeof name, "blocks.%d.norm2.weight", i);
         b->norm2_weight = load_f32(l, name, 1, &dim);
@@ -262,13 +264,13 @@ static int open_weights(prxi_ctx *c, const char *dir, const char *file, prxi_ten
 int prxi_dit_open(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
                   prxi_dtype dtype)
 {
-    return prxi_dit_open_within(c, out, dir, weights_file, k, dtype, SIZE_MAX);
+    return prxi_dit_open_within(c, out, dir, weights_file, k, dtype, PRXI_QUANT_NONE, SIZE_MAX);
 }
 
 /* Room for the blocks that do not stay. */
 static int open_stream(loader *l, size_t bytes)
 {
-    const prxi_dit_fit fit = prxi_dit_fit_in(&l->d->cfg, l->d->dtype, bytes);
+    const prxi_dit_fit fit = prxi_dit_fit_in(&l->d->cfg, l->d->dtype, l->d->quant, bytes);
     if (!l->d->k->device || fit.resident == l->d->cfg.layers)
         return PRX_OK;
     if (fit.resident < 0)
@@ -278,10 +280,10 @@ static int open_stream(loader *l, size_t bytes)
 }
 
 int prxi_dit_open_within(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
-                         prxi_dtype dtype, size_t bytes)
+                         prxi_dtype dtype, prxi_quant quant, size_t bytes)
 {
     prxi_dit_config cfg;
-    loader l = { .c = c };
+    loader l = { .c = c, .block = -1 };
     *out = NULL;
     int err = prxi_dit_config_load(c, dir, &cfg);
     if (err < 0 || (err = open_weights(c, dir, weights_file, &l.t)) < 0)
@@ -294,6 +296,7 @@ int prxi_dit_open_within(prxi_ctx *c, prxi_dit **out, const char *dir, const cha
     l.d->cfg = cfg;
     l.d->k = k;
     l.d->dtype = dtype;
+    l.d->quant = quant;
     l.d->dim = (int64_t)cfg.heads * cfg.head_dim;
     l.d->blocks = prxi_calloc(c->mem, PRXI_MEM_MISC, (size_t)cfg.layers, sizeof *l.d->blocks);
     if (!l.d->blocks)
@@ -350,4 +353,9 @@ void prxi_dit_close(prxi_ctx *c, prxi_dit **dp)
 const prxi_dit_config *prxi_dit_get_config(const prxi_dit *d)
 {
     return &d->cfg;
+}
+
+prxi_quant prxi_dit_get_quant(const prxi_dit *d)
+{
+    return d->quant;
 }

@@ -58,10 +58,18 @@ static size_t text_bytes(const prxi_dit_config *cfg, const prxi_dit_clip *clip, 
     return sum;
 }
 
-size_t prxi_dit_run_bytes(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype)
+/* The largest input of a layer in 8 bits, with a scale a row: the device's own scratch. */
+static size_t eight_bytes(const prxi_dit_config *cfg, const sizes *z)
+{
+    const int64_t rows = z->tokens * z->batch, ffn = min64(rows, PRXI_DIT_FFN_ROWS) * cfg->ffn_dim;
+    return (size_t)(rows * z->dim > ffn ? rows * z->dim : ffn) + (size_t)rows * sizeof(float);
+}
+
+size_t prxi_dit_run_bytes(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype, prxi_quant quant)
 {
     const sizes z = count(cfg, clip, dtype);
-    return prxi_add(arena_bytes(&z), text_bytes(cfg, clip, dtype));
+    const size_t sum = prxi_add(arena_bytes(&z), text_bytes(cfg, clip, dtype));
+    return quant == PRXI_QUANT_FP8 ? prxi_add(sum, eight_bytes(cfg, &z)) : sum;
 }
 
 static int check_clip(prxi_ctx *c, const prxi_dit_config *cfg, const prxi_dit_clip *clip)

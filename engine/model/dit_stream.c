@@ -24,12 +24,42 @@ static size_t linear_bytes(const prxi_dit_config *cfg, prxi_dtype t)
     return prxi_add(prxi_mul(8, square), prxi_add(up, down));
 }
 
-/* All blocks, or as many as stay beside the outside, vectors and two places. */
-prxi_dit_fit prxi_dit_fit_in(const prxi_dit_config *cfg, prxi_dtype dtype, size_t bytes)
+int prxi_dit_eight_bits(const prxi_dit *d, int block)
+{
+    return d->quant == PRXI_QUANT_FP8 && block > 0 && block + 1 < d->cfg.layers;
+}
+
+/* The library multiplies rows of whole 16 bytes. */
+int prxi_dit_quant_fits(const prxi_dit_config *cfg)
+{
+    return cfg->layers > 2 && (int64_t)cfg->heads * cfg->head_dim % 16 == 0 && cfg->ffn_dim % 16 == 0;
+}
+
+/* What a block in 8 bits has less: of all its layers but two. */
+static size_t saved_bytes(const prxi_dit_config *cfg, prxi_dtype t)
+{
+    const size_t dim = (size_t)cfg->heads * (size_t)cfg->head_dim, ffn = (size_t)cfg->ffn_dim, outputs = 7 * dim + ffn;
+    const size_t values = prxi_add(prxi_mul(6 * dim, dim), prxi_mul(2 * dim, ffn)), less = prxi_mul(values, prxi_dtype_size(t) - 1);
+    return less > outputs * sizeof(float) ? less - outputs * sizeof(float) : 0;
+}
+
+size_t prxi_dit_weight_bytes(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant)
+{
+    const size_t all = prxi_mul((size_t)cfg->params, prxi_dtype_size(dtype));
+    return quant == PRXI_QUANT_FP8 ? all - (size_t)(cfg->layers - 2) * saved_bytes(cfg, dtype) : all;
+}
+
+/* All blocks, or as many as stay beside the outside, vectors and two places; blocks in 8 bits all stay. */
+prxi_dit_fit prxi_dit_fit_in(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant, size_t bytes)
 {
     const size_t block = linear_bytes(cfg, dtype), all = prxi_mul((size_t)cfg->params, prxi_dtype_size(dtype));
     const size_t blocks = prxi_mul((size_t)cfg->layers, block), outside = all > blocks ? all - blocks : 0;
     prxi_dit_fit f = { cfg->layers, prxi_add(outside, blocks), block };
+    if (quant == PRXI_QUANT_FP8) {
+        f.bytes -= all - prxi_dit_weight_bytes(cfg, dtype, quant);
+        f.resident = f.bytes <= bytes ? cfg->layers : -1;
+        return f;
+    }
     if (f.bytes <= bytes)
         return f;
     const size_t fixed = prxi_add(outside, prxi_mul(SLOTS, block));

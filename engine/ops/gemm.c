@@ -28,6 +28,7 @@ struct prxi_linear {
     prxi_dnn_linear *dnn;    /* set: oneDNN does it, and nothing is packed here */
     prxi_device *device;     /* set: it does it, with these */
     void *device_weight, *device_bias;
+    float *device_scale;     /* of weights in 8 bits, [n] */
     size_t place;            /* of a placed layer: where its weights begin, the bias after them */
     int placed, biased;
 };
@@ -146,11 +147,30 @@ static int upload(prxi_ctx *c, prxi_device *device, const void *from, prxi_dtype
     return err;
 }
 
+/* Weights in 8 bits, made on the device from what was uploaded. */
+static int shrink(prxi_ctx *c, prxi_linear *l)
+{
+    const size_t values = (size_t)(l->n * l->k), bytes = (size_t)l->n * sizeof(float);
+    prxi_device *device = l->device;
+    void *wide = l->device_weight;
+    l->device_weight = prxi_device_alloc(c, device, PRXI_MEM_WEIGHTS, values);
+    l->device_scale = prxi_device_alloc(c, device, PRXI_MEM_WEIGHTS, bytes);
+    int err = PRX_OK;
+    if (!l->device_weight || !l->device_scale)
+        err = prxi_fail_nomem(c, "linear weights on the device", values + bytes);
+    else if ((err = device->quantise(device, l->compute, l->n, l->k, wide, l->k, l->device_weight, l->device_scale)) < 0)
+        err = prxi_fail(c, err, "device %s: %s", device->name, device->error(device));
+    prxi_device_free(c, device, wide);          /* waits */
+    return err;
+}
+
 /* The bias has the type of the output there, as the libraries of devices want it. */
 static int open_device(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d)
 {
     l->device = d->device;
-    const int err = upload(c, d->device, d->weight, d->weight_dtype, d->compute, d->n * d->k, &l->device_weight);
+    int err = upload(c, d->device, d->weight, d->weight_dtype, d->compute, d->n * d->k, &l->device_weight);
+    if (err == PRX_OK && d->eight_bits)
+        err = shrink(c, l);
     return err < 0 || !d->bias ? err : upload(c, d->device, d->bias, d->bias_dtype, d->out, d->n, &l->device_bias);
 }
 
@@ -209,7 +229,8 @@ void prxi_linear_move(prxi_linear *l, unsigned char *base)
 
 static void run_device(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y, int64_t ldy)
 {
-    const prxi_device_linear a = { m, l->n, l->k, l->compute, l->out, l->epilogue, x, l->device_weight, l->device_bias, ldx, ldy, y };
+    const prxi_device_linear a = { m, l->n, l->k, l->compute, l->out, l->epilogue, x, l->device_weight, l->device_bias, ldx, ldy, y,
+                                   l->device_scale };
     const int err = l->device->linear(l->device, &a);
     if (err < 0)
         prxi_stream_fail(s, err, l->device->name, l->device->error(l->device));
@@ -254,6 +275,7 @@ void prxi_linear_close(prxi_ctx *c, prxi_linear **l)
     if (!(*l)->placed) {
         prxi_device_free(c, (*l)->device, (*l)->device_weight);
         prxi_device_free(c, (*l)->device, (*l)->device_bias);
+        prxi_device_free(c, (*l)->device, (*l)->device_scale);
     }
     prxi_free(c->mem, (*l)->packed);
     prxi_free(c->mem, (*l)->bias);
@@ -263,6 +285,8 @@ void prxi_linear_close(prxi_ctx *c, prxi_linear **l)
 
 size_t prxi_linear_bytes(const prxi_linear *l)
 {
+    if (l->device_scale)
+        return sizeof *l + (size_t)l->n * ((size_t)l->k + sizeof(float) + prxi_dtype_size(l->out));
     if (l->device)
         return sizeof *l + (size_t)(l->n * l->k) * prxi_dtype_size(l->compute) + (size_t)l->n * prxi_dtype_size(l->out);
     if (l->dnn)

@@ -18,6 +18,7 @@ typedef struct prxi_linear_desc {
     prxi_epilogue epilogue;    /* applied in f32 before the store */
     uint32_t isa;              /* PRXI_ISA_*; 0 is the C reference */
     struct prxi_device *device;    /* where the weights go and the product runs; NULL: here */
+    int eight_bits;            /* on a device that can: weights and input in e4m3 with a scale a row, sums f32 */
 } prxi_linear_desc;
 
 /* Weights that are brought to the device as they are needed: converted into host memory at `host` + `at`, used from wherever

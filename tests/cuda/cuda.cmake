@@ -37,6 +37,7 @@ prx_cuda_test(guard unit/guard.c)
 prx_cuda_test(convs cuda/convs.c)
 target_sources(cuda_convs PRIVATE cuda/fake_cudnn.c)
 prx_cuda_test(hopper cuda/hopper.c)
+prx_cuda_test(quant cuda/quant.c)
 prx_cuda_test(dit golden/dit.c)
 prx_cuda_test(text golden/text.c)
 prx_cuda_test(vae golden/vae.c wan21_patch2 wan22_ti2v)
@@ -60,7 +61,8 @@ set_tests_properties(cuda/jobs PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIME
 
 add_test(NAME cuda/mutated_sources COMMAND sh cuda/mutants.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set(env "PRX_SOURCE=${PROJECT_SOURCE_DIR}" "PRX_BINARY=${PROJECT_BINARY_DIR}" "CXX=${CMAKE_CXX_COMPILER}"
-        "CASES=$<TARGET_FILE:cuda_mutants>" "OPS=$<TARGET_FILE:cuda_ops>" "EMU_OBJECTS=$<JOIN:$<TARGET_OBJECTS:cuda_emu>, >")
+        "CASES=$<TARGET_FILE:cuda_mutants>" "OPS=$<TARGET_FILE:cuda_ops>" "QUANT=$<TARGET_FILE:cuda_quant>"
+        "EMU_OBJECTS=$<JOIN:$<TARGET_OBJECTS:cuda_emu>, >")
 set_tests_properties(cuda/mutated_sources PROPERTIES LABELS cuda TIMEOUT 1800 ENVIRONMENT "${env}")
 
 # What ptxas says of the kernels, where there is nvcc.

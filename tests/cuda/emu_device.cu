@@ -58,6 +58,7 @@ int prxi_cu_probe(prxi_cu_info *info)
     snprintf(info->archs, sizeof info->archs, "none");
     info->devices = 1;
     info->hopper = is_hopper();
+    info->fp8 = info->hopper;
     info->major = info->hopper ? 9 : 8;
     info->emulated = 1;
     info->multiprocessors = MULTIPROCESSORS;

@@ -31,7 +31,7 @@ static int forward(prxi_cuda *cuda)
     prxi_clear(&ctx);
     prxi_stream_init(&s, &ctx, 1);
     s.device = k.device;
-    int err = prxi_dit_open_within(&ctx, &d, model, NULL, &k, PRXI_BF16, budget);
+    int err = prxi_dit_open_within(&ctx, &d, model, NULL, &k, PRXI_BF16, PRXI_QUANT_NONE, budget);
     if (err == PRX_OK) {
         const prxi_dit_config *c = prxi_dit_get_config(d);
         REQUIRE(c->in_channels * FRAMES * SIDE * SIDE <= ELEMS && c->text_dim <= 64, "the model fits the test");
@@ -87,11 +87,12 @@ static void check_streamed(void)
     REQUIRE(forward(cuda) == PRX_OK, "%s", ctx.error.text);
     memcpy(good, v, sizeof v);
     prxi_cuda_close(&ctx, &cuda);
-    const prxi_dit_fit all = prxi_dit_fit_in(&cfg, PRXI_BF16, SIZE_MAX), none = prxi_dit_fit_in(&cfg, PRXI_BF16, 1);
+    const prxi_dit_fit all = prxi_dit_fit_in(&cfg, PRXI_BF16, PRXI_QUANT_NONE, SIZE_MAX);
+    const prxi_dit_fit none = prxi_dit_fit_in(&cfg, PRXI_BF16, PRXI_QUANT_NONE, 1);
     CHECK(all.resident == cfg.layers && none.resident == -1 && none.bytes < all.bytes, "%d and %d blocks", all.resident, none.resident);
     for (int stay = 0; stay <= cfg.layers - 2; stay++) {
         budget = none.bytes + (size_t)stay * all.block_bytes;
-        const prxi_dit_fit fit = prxi_dit_fit_in(&cfg, PRXI_BF16, budget);
+        const prxi_dit_fit fit = prxi_dit_fit_in(&cfg, PRXI_BF16, PRXI_QUANT_NONE, budget);
         CHECK(fit.resident == (budget >= all.bytes ? cfg.layers : stay) && fit.bytes <= budget,
               "%d stay instead of %d", fit.resident, stay);
         open_device(&cuda);

@@ -72,7 +72,7 @@ static int linear(void)
 {
     enum { M = 37, N = 40, K = 75 };
     float *x = values(0, M * K), *w = values(0, N * K), *b = values(0, N), *y = values(0, M * N);
-    const prxi_cu_gemm a = { M, N, K, 0, 0, 0, x, w, b, K, N, y, 0, 0, 0 };
+    const prxi_cu_gemm a = { M, N, K, 0, 0, 0, x, w, b, K, N, y, 0, 0, 0, NULL, NULL };
     int good = module()->gemm_simple(dev(), &a) == PRX_OK;
     for (int i = 0; i < M * N; i++) {
         double sum = b[i % N];
@@ -81,6 +81,23 @@ static int linear(void)
         good &= near(y[i], sum, 1e-3);
     }
     free(x), free(w), free(b), free(y);
+    return good;
+}
+
+/* Rows to 8 bits: the largest value of a row, wherever it is, has the largest code. */
+static int eight_bits(void)
+{
+    enum { ROWS = 3, K = 700 };
+    float *x = values(0, ROWS * K), *scale = values(0, ROWS);
+    uint8_t *q = calloc(ROWS * K, 1);
+    const prxi_cu_quantise a = { ROWS, K, x, K, q, scale };
+    int good = 1;
+    for (int r = 0; r < ROWS; r++)
+        x[r * K + random_below(&rng, K)] = -9;
+    good &= module()->quantise(dev(), 0, &a) == PRX_OK;
+    for (int i = 0; i < ROWS * K; i++)
+        good &= scale[i / K] == 9.0f / 448.0f && (q[i] == 0xfe) == (x[i] * (448.0f / 9.0f) < -432);
+    free(x), free(scale), free(q);
     return good;
 }
 
@@ -303,8 +320,8 @@ static int hopper(void)
     return good;
 }
 
-static int (*const cases[])(void) = { norms, linear, drift, plain_attention, tiled_attention, plain_convolution, tiled_convolution, text,
-                                      reduction, tiled_clusters, plain_clusters, hopper };
+static int (*const cases[])(void) = { norms, linear, eight_bits, drift, plain_attention, tiled_attention, plain_convolution,
+                                      tiled_convolution, text, reduction, tiled_clusters, plain_clusters, hopper };
 enum { CASES = sizeof cases / sizeof *cases };
 static int sites_of[CASES];             /* waits that had been reached when a case was through for the first time */
 

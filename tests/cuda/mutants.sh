@@ -1,6 +1,7 @@
 #!/bin/sh
 # Faults planted in the source of kernels: each must turn a case of `cuda_mutants --cases` wrong. Environment: PRX_SOURCE, PRX_BINARY, CXX,
-# EMU_OBJECTS (object files of the emulation, separated by spaces), CASES (the program), OPS (another, with sizes by chance: ties).
+# EMU_OBJECTS (object files of the emulation, separated by spaces), CASES (the program), OPS and QUANT (others, for what they alone
+# look at).
 set -u
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/praxino-mutants.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
@@ -10,7 +11,7 @@ passed=0 failed=0
 # Sizes by chance: several heads, clusters of all sizes.
 notices() {
     "$CASES" --cases || return 1
-    case $1 in queue) "$OPS" ;; esac
+    case $1 in queue) "$OPS" ;; quant) "$QUANT" ;; esac
 }
 
 # mutant NAME FROM TO [HEADER]: FROM (a basic regular expression) is in one line or more of NAME.cu, or of that header as NAME.cu has it.
@@ -47,6 +48,8 @@ mutant attn 'RING = 3' 'RING = 2'                                       # tokens
 mutant attn 'o\[n\]\[2 \* rr\] \*= alpha' 'o[n][2 * rr] *= 1.0f'        # one half of the output keeps the old maximum
 mutant norm 'i < a.dim; i += THREADS' 'i + 1 < a.dim; i += THREADS'     # the last of a ragged row
 mutant gemm_simple 'k0 + c < a.k' 'k0 + c <= a.k'                       # reads beyond the row
+mutant quant '(size >> 20 \& 1u)' '1u' fp8.cuh                            # ties away from even
+mutant quant 'a.scale\[row\] = some' 'a.scale[row] = !some'
 mutant conv 'cp_async_wait<STAGES - 2>' 'cp_async_wait<STAGES - 1>'
 mutant conv 'd.at - d.tap \* (int)a.pitch' 'd.at % (int)a.pitch'        # the channel of the shortcut, and of taps that do not divide
 mutant text 'j - query + a.n - 1' 'query - j + a.n - 1'                 # the bias of the other direction

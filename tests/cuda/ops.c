@@ -101,7 +101,7 @@ static void check_gemm(prxi_dtype t, prxi_dtype out, int e)
     const int64_t m = 1 + random_below(&rng, 70), n = 8 * (1 + random_below(&rng, 9)), k = 8 * (1 + random_below(&rng, 12));
     void *x = values(t, (size_t)(m * k)), *w = values(t, (size_t)(n * k));
     void *bias = values(out, (size_t)n), *y = values(out, (size_t)(m * n));
-    const prxi_cu_gemm a = { m, n, k, t, out, e, x, w, bias, k, n, y, 0, 0, 0 };
+    const prxi_cu_gemm a = { m, n, k, t, out, e, x, w, bias, k, n, y, 0, 0, 0, NULL, NULL };
     double worst = 0;
     for (int tuned = 0; tuned < 2; tuned++) {
         if (tuned)

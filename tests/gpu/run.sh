@@ -44,7 +44,7 @@ say "GPU: $gpu"
 step configure 60 cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DPRX_TESTS=ON -DPRX_CUDA=ON \
     -DPRX_CUDA_ARCHS=native || exit 1
 step build 420 cmake --build "$build" -j "$jobs" --target praxino_cuda praxino_cli cuda_norm cuda_act cuda_attention cuda_ops \
-    cuda_conv cuda_dit cuda_vae || exit 1
+    cuda_conv cuda_quant cuda_dit cuda_vae || exit 1
 
 cd "$root" || exit 1
 PRAXINO_CUDA_MODULE=$build/libpraxino_cuda.so
@@ -52,7 +52,7 @@ PRAXINO_DATA=$root
 PRAXINO_CACHE=$OUT/cache            # what is measured of convolutions and products
 export PRAXINO_CUDA_MODULE PRAXINO_DATA PRAXINO_CACHE
 step doctor 60 "$build/praxino" doctor --device cuda
-for t in ops norm act attention conv dit; do
+for t in ops norm act attention conv quant dit; do
     step "$t" 120 "$build/tests/cuda_$t"
 done
 step vae 60 "$build/tests/cuda_vae" wan21_patch2
@@ -105,7 +105,8 @@ checks_of() {
     attn) echo "attention_portable" ;;
     attn90) echo "attention_hopper dit_hopper" ;;
     attn_simple) echo "attention dit" ;;
-    gemm_lt) echo "ops dit" ;;
+    gemm_lt) echo "ops quant dit" ;;
+    quant) echo "quant" ;;
     patch) echo "ops dit" ;;
     conv | conv_simple) echo "conv vae" ;;
     frame) echo "ops vae" ;;

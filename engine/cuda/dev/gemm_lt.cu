@@ -71,7 +71,21 @@ void prxi_cu_lt_close(device *d)
 
 static cudaDataType_t type_of(int type)
 {
-    return type ? CUDA_R_16BF : CUDA_R_32F;
+    return type == PRXI_CU_E4M3 ? CUDA_R_8F_E4M3 : type ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+/* A scale a row of both operands: its left one is W. */
+static cublasStatus_t describe_scales(lt_call *c, const prxi_cu_gemm *a)
+{
+    const cublasLtMatmulMatrixScale_t by_row = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    cublasStatus_t st = cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &by_row, sizeof by_row);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &by_row, sizeof by_row);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &a->w_scale, sizeof a->w_scale);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &a->x_scale, sizeof a->x_scale);
+    return st;
 }
 
 static cublasStatus_t describe_op(lt_call *c, const prxi_cu_gemm *a)
@@ -90,6 +104,8 @@ static cublasStatus_t describe_op(lt_call *c, const prxi_cu_gemm *a)
         st = cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias, sizeof a->bias);
     if (st == CUBLAS_STATUS_SUCCESS && a->bias)
         st = cublasLtMatmulDescSetAttribute(c->op, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type, sizeof bias_type);
+    if (st == CUBLAS_STATUS_SUCCESS && a->x_scale)
+        st = describe_scales(c, a);
     return st;
 }
 

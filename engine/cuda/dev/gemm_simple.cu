@@ -1,4 +1,5 @@
 /* Linear layers by a plain tile kernel: the oracle of the tuned path on a device, and what emulation uses in its place. */
+#include "fp8.cuh"
 #include "launch.cuh"
 
 enum { THREADS = 256, TILE = 32, DEPTH = 32, PITCH = DEPTH + 1 };
@@ -32,7 +33,8 @@ template <typename T, typename O> PRXI_KERNEL void gemm_kernel(prxi_cu_gemm a)
             const int64_t row = row0 + ty + 16 * i, col = col0 + tx + 16 * j;
             if (row >= a.m || col >= a.n)
                 continue;
-            float v = a.alpha * sum[i][j] + (a.bias ? load(static_cast<const O *>(a.bias), col) : 0.0f);
+            const float scale = a.x_scale ? a.x_scale[row] * a.w_scale[col] : a.alpha;
+            float v = scale * sum[i][j] + (a.bias ? load(static_cast<const O *>(a.bias), col) : 0.0f);
             v = a.epilogue == 1 ? gelu_tanh(v) : a.epilogue == 2 ? silu(v) : v;
             store(static_cast<O *>(a.y), row * a.ldy + col, v);
         }
@@ -40,8 +42,9 @@ template <typename T, typename O> PRXI_KERNEL void gemm_kernel(prxi_cu_gemm a)
 
 int prxi_cu_gemm_simple(void *dev, const prxi_cu_gemm *a)
 {
-    static void (*const kernels[2][2])(prxi_cu_gemm) = { { gemm_kernel<float, float>, gemm_kernel<float, bf16> },
-                                                         { gemm_kernel<bf16, float>, gemm_kernel<bf16, bf16> } };
+    static void (*const kernels[3][2])(prxi_cu_gemm) = { { gemm_kernel<float, float>, gemm_kernel<float, bf16> },
+                                                         { gemm_kernel<bf16, float>, gemm_kernel<bf16, bf16> },
+                                                         { gemm_kernel<e4m3, float>, gemm_kernel<e4m3, bf16> } };
     const dim3 grid((unsigned)ceil_div(a->m, TILE), (unsigned)ceil_div(a->n, TILE));
     if (a->m <= 0 || a->n <= 0)
         return PRX_OK;

@@ -85,6 +85,7 @@ int prxi_cu_text_attention(void *dev, const prxi_cu_text_attn *a);
 int prxi_cu_store_rows(void *dev, int type, int64_t rows, int64_t n, int64_t pitch, const float *x, void *y);
 int prxi_cu_gemm_simple(void *dev, const prxi_cu_gemm *a);
 int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a);
+int prxi_cu_quantise_run(void *dev, int type, const prxi_cu_quantise *a);
 int prxi_cu_attention(void *dev, int type, const prxi_cu_attn *a);
 int prxi_cu_attention_simple(void *dev, int type, const prxi_cu_attn *a);
 int prxi_cu_attention90(void *dev, int type, const prxi_cu_attn *a);

@@ -68,6 +68,7 @@ extern "C" __attribute__((visibility("default"))) const prxi_cuda_module *prxi_c
     m.gemm = prxi_cu_gemm_lt;
     m.gemm_simple = prxi_cu_gemm_simple;
     m.gemm_memory = prxi_cu_gemm_remember;
+    m.quantise = prxi_cu_quantise_run;
     m.attention = prxi_cu_attention;
     m.attention_simple = prxi_cu_attention_simple;
     m.attention90 = prxi_cu_attention90;
