@@ -1,31 +1,8 @@
 /* Step caches on the device: measures, ladders and residuals of tensors that never leave it. */
 #include "caching/ops.h"
-#include "cuda.h"
+#include "call.h"
 
 #include <math.h>
-
-static prxi_cuda *of(const prxi_stream *s)
-{
-    return (prxi_cuda *)s->device;
-}
-
-/* Begins a call: 0 after an error. */
-static int ready(prxi_stream *s)
-{
-    if (prxi_stream_error(s))
-        return 0;
-    pthread_mutex_lock(&of(s)->lock);
-    return 1;
-}
-
-static void done(prxi_stream *s, int err)
-{
-    if (err == PRX_OK && of(s)->wait)
-        err = of(s)->module->sync(of(s)->dev);
-    if (err < 0)
-        prxi_stream_fail(s, err, s->device->name, s->device->error(s->device));
-    pthread_mutex_unlock(&of(s)->lock);
-}
 
 static prxi_cu_drift drift_of(const prxi_drift *d, int store)
 {
@@ -38,21 +15,19 @@ static double measure(prxi_stream *s, const prxi_drift *d)
 {
     const prxi_cu_drift a = drift_of(d, 0);
     double total[2] = { NAN, NAN };
-    if (ready(s))
-        done(s, of(s)->module->drift(of(s)->dev, &a));
-    if (!prxi_stream_error(s)) {
-        const int err = s->device->get(s->device, total, a.total, sizeof total);
-        if (err < 0)
-            prxi_stream_fail(s, err, s->device->name, s->device->error(s->device));
-    }
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->drift(u->dev, &a));
+    prxi_stream_get(s, total, a.total, sizeof total);
     return total[0] / total[1];
 }
 
 static void store(prxi_stream *s, const prxi_drift *d)
 {
     const prxi_cu_drift a = drift_of(d, 1);
-    if (ready(s))
-        done(s, of(s)->module->drift(of(s)->dev, &a));
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, u->module->drift(u->dev, &a));
 }
 
 static void update(prxi_stream *s, const prxi_forecast_update_args *u)
@@ -65,8 +40,9 @@ static void update(prxi_stream *s, const prxi_forecast_update_args *u)
             a.window[i] = u->window[i];
         }
     }
-    if (ready(s))
-        done(s, of(s)->module->forecast_update(of(s)->dev, &a));
+    prxi_cuda *cuda = ready(s);
+    if (cuda)
+        done(s, cuda->module->forecast_update(cuda->dev, &a));
 }
 
 static void apply(prxi_stream *s, const prxi_forecast_apply_args *p)
@@ -76,15 +52,17 @@ static void apply(prxi_stream *s, const prxi_forecast_apply_args *p)
         a.d[i] = p->d[i];
         a.weight[i] = p->weight[i];
     }
-    if (ready(s))
-        done(s, of(s)->module->forecast_apply(of(s)->dev, &a));
+    prxi_cuda *cuda = ready(s);
+    if (cuda)
+        done(s, cuda->module->forecast_apply(cuda->dev, &a));
 }
 
 static double distance(prxi_stream *s, int64_t n, const float *a, const float *b)
 {
     double out[2] = { NAN, NAN };
-    if (ready(s))
-        done(s, prxi_cuda_reduce(of(s), n, a, b, out));
+    prxi_cuda *u = ready(s);
+    if (u)
+        done(s, prxi_cuda_reduce(u, n, a, b, out));
     return out[0];
 }
 

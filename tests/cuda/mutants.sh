@@ -49,7 +49,7 @@ mutant attn 'o\[n\]\[2 \* rr\] \*= alpha' 'o[n][2 * rr] *= 1.0f'        # one ha
 mutant norm 'i < a.dim; i += THREADS' 'i + 1 < a.dim; i += THREADS'     # the last of a ragged row
 mutant gemm_simple 'k0 + c < a.k' 'k0 + c <= a.k'                       # reads beyond the row
 mutant quant '(size >> 20 \& 1u)' '1u' fp8.cuh                            # ties away from even
-mutant quant 'a.scale\[row\] = some' 'a.scale[row] = !some'
+mutant quant 'c.w\[i \/ 2\] << 16' 'c.w[i \/ 2]'                      # the lower of two values
 mutant conv 'cp_async_wait<STAGES - 2>' 'cp_async_wait<STAGES - 1>'
 mutant conv 'd.at - d.tap \* (int)a.pitch' 'd.at % (int)a.pitch'        # the channel of the shortcut, and of taps that do not divide
 mutant text 'j - query + a.n - 1' 'query - j + a.n - 1'                 # the bias of the other direction

@@ -71,7 +71,8 @@ static void check_rounding(void)
 
 static void check_rows(prxi_dtype t)
 {
-    const int rows = 1 + random_below(&rng, 5), k = 1 + random_below(&rng, 900), ld = k + random_below(&rng, 5);
+    const int rows = 1 + random_below(&rng, 5), whole = random_below(&rng, 2) ? 8 : 1;
+    const int k = whole * (1 + random_below(&rng, 900 / whole)), ld = k + whole * random_below(&rng, 5);
     void *x = must((size_t)(rows * ld), 4);
     float *scale = must((size_t)rows, sizeof *scale);
     uint8_t *q = must((size_t)(rows * k), 1);

@@ -167,11 +167,6 @@ template <int D> PRXI_KERNEL void PRXI_BOUNDS(THREADS) blocks_kernel(prxi_cu_att
     finish<D>(a, head, queries, o, m, l);
 }
 
-static bool aligned(const void *p, int64_t ld)
-{
-    return reinterpret_cast<uintptr_t>(p) % 16 == 0 && ld % 8 == 0;
-}
-
 /* The tiled kernel where it applies, which shapes and types alone decide. */
 int prxi_cu_attention(void *dev, int type, const prxi_cu_attn *a)
 {

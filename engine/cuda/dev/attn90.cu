@@ -560,11 +560,6 @@ size_t prxi_cu_attention90_copies(const prxi_cu_attn *a)
     return (size_t)((a->q_perm ? a->q_len * row : 0) + (a->k_perm ? 2 * a->kv_len * row : 0));
 }
 
-static bool aligned(const void *p, int64_t ld)
-{
-    return reinterpret_cast<uintptr_t>(p) % 16 == 0 && ld % 8 == 0;
-}
-
 /* Shapes and types alone decide. A bias of the last key needs its place in the list. */
 int prxi_cu_attention90_takes(int type, const prxi_cu_attn *a)
 {

@@ -67,8 +67,8 @@ int prxi_cu_nearest_run(void *dev, int type, const prxi_cu_nearest *a)
     const dim3 grid((unsigned)ceil_div(a->n, WARPS), (unsigned)a->heads);
     if (a->n <= 0)
         return PRX_OK;
-    const bool tuned = type && a->halves && !a->products && (a->head_dim == 64 || a->head_dim == 128) && a->ldx % 8 == 0;
-    if (tuned && reinterpret_cast<uintptr_t>(a->x) % 16 == 0 && reinterpret_cast<uintptr_t>(a->centroids) % 16 == 0)
+    const bool tuned = type && a->halves && !a->products && (a->head_dim == 64 || a->head_dim == 128);
+    if (tuned && aligned(a->x, a->ldx) && aligned(a->centroids, a->head_dim))
         return prxi_cu_nearest_mma(dev, a);
     return launch(as_device(dev), "nearest", type ? nearest_kernel<bf16> : nearest_kernel<float>, grid, THREADS, 0, *a);
 }
