@@ -35,7 +35,7 @@ expect 0 "render" render --device cuda -o "$tmp/cuda.y4m" --dtype f32 --stats "$
 check "stats say who serves attention" grep -q '"attention":[[:space:]]*"attn (mma.sync)' "$tmp/stats.json"
 check "stats say where" grep -q '"transformer":[[:space:]]*"cuda"' "$tmp/stats.json"
 check "the same picture" "$PRAXINO" compare "$tmp/cpu.y4m" "$tmp/cuda.y4m" --json "$tmp/compare.json"
-psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
+psnr=$(sed -n 's/.*"clip":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
 check "PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 50) }'
 expect 0 "render in bf16" render --device cuda -o "$tmp/bf16.y4m"
 check "stats: everything" grep -q '"decoder":[[:space:]]*"cuda"' "$tmp/stats.json"
@@ -95,7 +95,7 @@ both() {
     done
     check "$name decides alike" cmp -s "$tmp/$name-cpu.txt" "$tmp/$name.txt"
     check "$name: compare" "$PRAXINO" compare "$tmp/$name-cpu.y4m" "$tmp/$name.y4m" --json "$tmp/compare.json"
-    psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
+    psnr=$(sed -n 's/.*"clip":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
     check "$name: PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 50) }'
 }
 both dbcache --steps 4 --cache dbcache --set cache.max_warmup_steps=2 --set cache.residual_diff_threshold=10 --set cache.calibrator=newton
@@ -157,7 +157,7 @@ if [ -f "$builtin/model_index.json" ]; then
             --set quant=$q --guidance 1
     done
     check "quant: compare" "$PRAXINO" compare "$tmp/q-none.y4m" "$tmp/q-fp8.y4m" --json "$tmp/compare.json"
-    psnr=$(sed -n 's/.*"psnr":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
+    psnr=$(sed -n 's/.*"clip":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
     check "quant: PSNR ${psnr:-inf}, and not the same" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 30 && p < 90) }'
 fi
 expect 4 "a bench of the CPU" "$PRAXINO" bench conv --device cuda
