@@ -228,7 +228,7 @@ static void multiply(prxi_cuda *u, int n)
 {
     static float x[64], w[64], y[64];
     for (int m = 1; m <= n; m++) {
-        const prxi_device_linear a = { m, 4, 8, PRXI_F32, PRXI_F32, 0, x, w, NULL, 8, 4, y };
+        const prxi_device_linear a = { m, 4, 8, PRXI_F32, PRXI_F32, 0, x, w, NULL, 8, 4, y, NULL };
         CHECK(u->device.linear(&u->device, &a) == PRX_OK, "%s", u->device.error(&u->device));
     }
 }
