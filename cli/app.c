@@ -131,6 +131,9 @@ static void folder_of(const char *path, char *dir, size_t n)
         snprintf(dir, n, "%.*s", (int)(slash == path ? 1 : slash - path), path);
 }
 
+/* Work is written under a longer name beside the file. */
+enum { LONGEST_NAME = NAME_MAX - 32 };
+
 int cli_check_writable(const char *option, const char *path)
 {
     struct stat st;
@@ -139,6 +142,10 @@ int cli_check_writable(const char *option, const char *path)
         return 0;
     if (*path == '\0' || strlen(path) >= PATH_MAX - 32)
         return cli_error(2, "%s: '%.80s' is no file name", option, path);
+    const char *slash = strrchr(path, '/');
+    const size_t name = strlen(slash ? slash + 1 : path);
+    if (name > LONGEST_NAME)
+        return cli_error(2, "%s: '%.80s...': a name of %zu bytes; at most %d expected", option, path, name, LONGEST_NAME);
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         return cli_error(2, "%s: %s: is a folder", option, path);
     folder_of(path, dir, sizeof dir);

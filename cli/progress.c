@@ -85,6 +85,13 @@ static int terminal_width(void)
     return 80;
 }
 
+/* Can a line be drawn over? */
+static int redraws(void)
+{
+    const char *term = getenv("TERM");
+    return isatty(STDERR_FILENO) && terminal_width() > 1 && term && *term && strcmp(term, "dumb") != 0;
+}
+
 static void draw_cells(char *out, size_t n, int cells, double share)
 {
     const char *full = g.utf8 ? "\xe2\x94\x81" : "=", *rest = g.utf8 ? "\xe2\x94\x80" : "-";
@@ -321,7 +328,7 @@ int progress_start(const char *mode)
     else if (strcmp(mode, "bar") == 0)
         g.mode = MODE_BAR;
     else
-        g.mode = isatty(STDERR_FILENO) && terminal_width() > 1 ? MODE_BAR : MODE_LINES;
+        g.mode = redraws() ? MODE_BAR : MODE_LINES;
     signal(SIGPIPE, SIG_IGN);     /* a closed pipe is an error of the write, with a message */
     signal(SIGXFSZ, SIG_IGN);     /* and so is a file at its limit */
     own_signals(&set);

@@ -176,6 +176,8 @@ static int check_outputs(const render *r)
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !code; i++) {
         char path[PATH_MAX];
         get(r, keys[i], path, sizeof path);
+        if (path[0] && stats && strcmp(stats, path) == 0)
+            return cli_error(2, "--stats: %s: is the file of %s too", stats, keys[i]);
         if (path[0])
             code = cli_check_writable(keys[i], path);
     }
@@ -320,7 +322,8 @@ static void summarize(const render *r, const char *stats)
         if (s >= 0.05)
             used += (size_t)snprintf(parts + used, sizeof parts - used, "%s%s %.1f", used ? ", " : "", names[i], s);
     }
-    snprintf(line, sizeof line, "%s written in %.1f s%s%s%s", r->output, total, used ? " (" : "", parts,
+    const char *where = strcmp(r->output, "-") ? r->output : "standard output";
+    snprintf(line, sizeof line, "%s written in %.1f s%s%s%s", where, total, used ? " (" : "", parts,
              used ? ")" : "");
     progress_note(line);
     summarize_cache(root);

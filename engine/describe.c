@@ -244,6 +244,8 @@ static cJSON *defaults_json(const prx_model *m)
     cJSON_AddNumberToObject(o, "fps", d->fps);
     cJSON_AddNumberToObject(o, "steps", d->steps);
     cJSON_AddNumberToObject(o, "guidance", d->guidance);
+    if (!isnan(d->guidance_2))
+        cJSON_AddNumberToObject(o, "guidance_2", d->guidance_2);
     cJSON_AddNumberToObject(o, "shift", isnan(d->shift) ? m->sched_cfg.shift : d->shift);
     cJSON_AddStringToObject(o, "scheduler", m->scheduler->name);
     return o;

@@ -24,11 +24,58 @@ static int check_class(prxi_ctx *c, const prxi_json *j, const char *component, c
 {
     const cJSON *e = cJSON_GetObjectItemCaseSensitive(j->root, component);
     const cJSON *name = cJSON_IsArray(e) ? cJSON_GetArrayItem(e, 1) : NULL;
-    if (!name)
+    if (!name || cJSON_IsNull(name))
         return prxi_fail(c, PRX_EFORMAT, "%s: %s: missing", j->path, component);
     if (!cJSON_IsString(name) || strcmp(name->valuestring, cls) != 0)
         return prxi_fail(c, PRX_EFORMAT, "%s: %s: '%s' is not supported, only %s", j->path, component,
                          cJSON_IsString(name) ? name->valuestring : "?", cls);
+    return PRX_OK;
+}
+
+static int read_scheduler(prxi_ctx *c, prx_model *m)
+{
+    char path[4096];
+    prxi_json j;
+    int err;
+    if ((err = join(c, m, "scheduler/scheduler_config.json", path)) < 0 || (err = prxi_json_open(c, &j, path, 0)) < 0)
+        return err;
+    err = prxi_sched_config_load(c, &j, &m->sched_cfg, &m->scheduler);
+    prxi_json_close(c, &j);
+    return err;
+}
+
+/* An entry is [library, class], both null where the component is absent: then NULL. */
+static const char *component_class(const prxi_json *j, const char *component)
+{
+    const cJSON *e = cJSON_GetObjectItemCaseSensitive(j->root, component);
+    return cJSON_GetStringValue(cJSON_IsArray(e) ? cJSON_GetArrayItem(e, 1) : NULL);
+}
+
+/* The class in the index is what diffusers builds; its settings file must be of the same. */
+static int check_scheduler_class(prxi_ctx *c, const prxi_json *j, const prxi_scheduler *s)
+{
+    const char *name = component_class(j, "scheduler");
+    if (!name || strcmp(name, s->diffusers_class) == 0)
+        return PRX_OK;
+    return prxi_fail(c, PRX_EFORMAT, "%s: scheduler: '%s', but scheduler/scheduler_config.json is of a %s", j->path, name,
+                     s->diffusers_class);
+}
+
+static int read_experts(prxi_ctx *c, prx_model *m, const prxi_json *j)
+{
+    double ratio = NAN;
+    const int err = prxi_json_num(c, j, "boundary_ratio", &ratio);
+    if (err < 0)
+        return err;
+    m->experts = component_class(j, "transformer_2") ? 2 : 1;
+    if (m->experts == 2 && !(ratio > 0 && ratio < 1))
+        return prxi_fail(c, PRX_EFORMAT, "%s: boundary_ratio: a number between 0 and 1 expected with two transformers",
+                         j->path);
+    if (m->experts == 1 && !isnan(ratio))
+        return prxi_fail(c, PRX_EFORMAT, "%s: boundary_ratio: %g, but there is no transformer_2 for the steps below it", j->path,
+                         ratio);
+    /* In float32, as torch compares timesteps. */
+    m->boundary = m->experts == 2 ? (float)(ratio * m->sched_cfg.train_timesteps) : NAN;
     return PRX_OK;
 }
 
@@ -43,30 +90,32 @@ static int read_index(prxi_ctx *c, prx_model *m, const prxi_json *j)
                          cls ? cls : "");
     if ((err = check_class(c, j, "transformer", "WanTransformer3DModel")) < 0 ||
         (err = check_class(c, j, "vae", "AutoencoderKLWan")) < 0 ||
-        (err = check_class(c, j, "text_encoder", "UMT5EncoderModel")) < 0)
+        (err = check_class(c, j, "text_encoder", "UMT5EncoderModel")) < 0 || (err = read_scheduler(c, m)) < 0 ||
+        (err = check_scheduler_class(c, j, m->scheduler)) < 0)
         return err;
-    const cJSON *second = cJSON_GetObjectItemCaseSensitive(j->root, "transformer_2");
-    m->experts = cJSON_IsArray(second) && cJSON_IsString(cJSON_GetArrayItem(second, 1)) ? 2 : 1;
-    double ratio = NAN;
-    if ((err = prxi_json_num(c, j, "boundary_ratio", &ratio)) < 0)
-        return err;
-    if (m->experts == 2 && !(ratio > 0 && ratio < 1))
-        return prxi_fail(c, PRX_EFORMAT, "%s: boundary_ratio: a number between 0 and 1 expected with two transformers",
-                         j->path);
-    m->boundary = m->experts == 2 ? ratio * 1000.0 : NAN;
-    return PRX_OK;
+    return read_experts(c, m, j);
 }
 
-static int read_scheduler(prxi_ctx *c, prx_model *m)
+/* Both experts work on the same latents and text, in buffers of one size. */
+static int check_experts(prxi_ctx *c, const prx_model *m)
 {
-    char path[4096];
-    prxi_json j;
-    int err;
-    if ((err = join(c, m, "scheduler/scheduler_config.json", path)) < 0 || (err = prxi_json_open(c, &j, path, 0)) < 0)
-        return err;
-    err = prxi_sched_config_load(c, &j, &m->sched_cfg, &m->scheduler);
-    prxi_json_close(c, &j);
-    return err;
+    const prxi_dit_config *a = &m->dit_cfg[0], *b = &m->dit_cfg[1];
+    const struct {
+        const char *name;
+        int64_t first, second;
+    } same[] = {
+        { "num_attention_heads", a->heads, b->heads },      { "attention_head_dim", a->head_dim, b->head_dim },
+        { "num_layers", a->layers, b->layers },             { "in_channels", a->in_channels, b->in_channels },
+        { "out_channels", a->out_channels, b->out_channels }, { "patch_size", a->patch[0], b->patch[0] },
+        { "patch_size", a->patch[1], b->patch[1] },         { "patch_size", a->patch[2], b->patch[2] },
+        { "text_dim", a->text_dim, b->text_dim },           { "freq_dim", a->freq_dim, b->freq_dim },
+        { "ffn_dim", a->ffn_dim, b->ffn_dim },
+    };
+    for (size_t i = 0; m->experts == 2 && i < sizeof same / sizeof *same; i++)
+        if (same[i].first != same[i].second)
+            return prxi_fail(c, PRX_EFORMAT, "%s/transformer_2/config.json: %s: %lld, but %lld in transformer: must be equal", m->dir,
+                             same[i].name, (long long)same[i].second, (long long)same[i].first);
+    return PRX_OK;
 }
 
 static int read_configs(prxi_ctx *c, prx_model *m)
@@ -85,7 +134,7 @@ static int read_configs(prxi_ctx *c, prx_model *m)
     if (err == PRX_OK)
         err = prxi_vae_config(c, m->dir, &m->vae_info);
     if (err == PRX_OK)
-        err = read_scheduler(c, m);
+        err = check_experts(c, m);
     if (err == PRX_OK && (m->dit_cfg[0].in_channels != m->vae_info.z_dim ||
                           m->dit_cfg[0].out_channels != m->vae_info.z_dim))
         err = prxi_fail(c, PRX_EFORMAT, "%s: transformer with %d channels in and %d out, VAE with %d: must be equal", m->dir,

@@ -59,7 +59,7 @@ static int plan_clip(prx_job *j)
         return err;
     const int64_t st = vae->scale_temporal, frames = (j->set.frames - 1) / st * st + 1;
     if (frames != j->set.frames) {
-        prxi_logf(&j->ctx, PRX_LOG_WARN, "frames: %lld is not %lld k + 1; %lld frames are made",
+        prxi_logf(&j->ctx, PRX_LOG_WARN, "frames: %lld is not %lld k + 1; %lld made",
                   (long long)j->set.frames, (long long)st, (long long)frames);
         j->set.frames = frames;
     }
@@ -96,6 +96,26 @@ static int check_conv(prx_job *j)
         return prxi_fail(&j->ctx, PRX_ENOTSUP, "vae.conv: cudnn: %s", *e->cuda->no_cudnn ? e->cuda->no_cudnn : "it is not used here");
     if (e->dtype != PRXI_BF16)
         return prxi_fail(&j->ctx, PRX_ENOTSUP, "vae.conv: cudnn: in bf16 only; --dtype bf16 expected");
+    return PRX_OK;
+}
+
+/* No file is written twice, and only the video goes to standard output. */
+static int check_files(prx_job *j)
+{
+    static const struct {
+        const char *key;
+        int text;
+    } files[] = { { "output", PRXI_TEXT_OUTPUT }, { "dump", PRXI_TEXT_DUMP }, { "save_state", PRXI_TEXT_SAVE_STATE },
+                  { "record_trace", PRXI_TEXT_TRACE } };
+    enum { N = sizeof files / sizeof *files };
+    for (int i = 1; i < N; i++) {
+        const char *path = j->text[files[i].text];
+        if (path && strcmp(path, "-") == 0)
+            return prxi_fail(&j->ctx, PRX_EINVAL, "%s: -: a file name expected; only output can be standard output", files[i].key);
+        for (int k = 0; k < i && path && *path; k++)
+            if (j->text[files[k].text] && strcmp(path, j->text[files[k].text]) == 0)
+                return prxi_fail(&j->ctx, PRX_EINVAL, "%s: %s: is the file of %s too", files[i].key, path, files[k].key);
+    }
     return PRX_OK;
 }
 
@@ -328,14 +348,26 @@ static int plan_memory(prx_job *j)
 
 /* ---- */
 
+/* As in diffusers, guidance alone decides whether the negative prompt is computed, for both experts. */
+static int plan_guidance(prx_job *j)
+{
+    const double g2 = j->set.guidance_2;
+    j->branches = j->set.guidance > 1.0 ? 2 : 1;
+    if (g2 >= 0 && g2 != j->set.guidance && j->model->experts == 1)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "guidance_2: %g: %s has one transformer; guidance is its only one", g2, j->model->name);
+    if (g2 > 1.0 && j->branches == 1)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "guidance_2: %g: has no effect with guidance %g, which runs the prompt alone in both "
+                         "experts; guidance above 1 expected", g2, j->set.guidance);
+    return PRX_OK;
+}
+
 int prxi_plan(prx_job *j)
 {
     if (j->state != PRXI_JOB_SETUP)
         return PRX_OK;
-    j->branches = j->set.guidance > 1.0 || (j->model->experts == 2 && j->set.guidance_2 > 1.0) ? 2 : 1;
     int err;
-    if ((err = check_text(j)) < 0 || (err = check_quant(j)) < 0 || (err = plan_clip(j)) < 0 || (err = check_conv(j)) < 0 ||
-        (err = plan_schedule(j)) < 0 ||
+    if ((err = plan_guidance(j)) < 0 || (err = check_text(j)) < 0 || (err = check_files(j)) < 0 || (err = check_quant(j)) < 0 ||
+        (err = plan_clip(j)) < 0 || (err = check_conv(j)) < 0 || (err = plan_schedule(j)) < 0 ||
         (err = plan_attention(j)) < 0 || (err = plan_cache(j)) < 0 || (err = check_resume(j)) < 0 || (err = prxi_tap_check(j)) < 0 ||
         (err = plan_memory(j)) < 0) {
         prxi_unplan(j);

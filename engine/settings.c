@@ -223,8 +223,13 @@ static int set_any(prx_job *j, const char *key, const char *value)
         return check_policy_key(j, "attention", key + 10);
     if (strncmp(key, "cache.", 6) == 0)
         return check_policy_key(j, "cache", key + 6);
-    const int err = check_plugin(j, key, value);
-    return err < 0 ? err : prxi_option_set(&j->ctx, job_options, &j->set, "", key, value);
+    int err = check_plugin(j, key, value);
+    if (err == PRX_OK)
+        err = prxi_option_set(&j->ctx, job_options, &j->set, "", key, value);
+    /* The model's own guidance_2 goes with its own guidance. */
+    if (err == PRX_OK && strcmp(key, "guidance") == 0 && !prxi_settings_given(j, "guidance_2"))
+        j->set.guidance_2 = -1;
+    return err;
 }
 
 PRX_API int prx_job_set(prx_job *j, const char *key, const char *value)

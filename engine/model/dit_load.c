@@ -44,7 +44,7 @@ static int unsupported(prxi_ctx *c, const prxi_json *j)
 
 static int parse_config(prxi_ctx *c, const prxi_json *j, prxi_dit_config *o)
 {
-    int64_t heads = 40, head_dim = 128, layers = 40, in = 16, out = 16, text = 4096, freq = 256, ffn = 13824, rope = 1024;
+    int64_t heads = 40, head_dim = 128, layers = 40, in = 16, out = -1, text = 4096, freq = 256, ffn = 13824, rope = 1024;
     const struct {
         const char *key;
         int64_t max, *value;
@@ -66,11 +66,15 @@ static int parse_config(prxi_ctx *c, const prxi_json *j, prxi_dit_config *o)
         (err = prxi_json_num(c, j, "eps", &o->eps)) < 0 || (err = read_patch(c, j, o->patch)) < 0 ||
         (err = unsupported(c, j)) < 0)
         return err;
-    if (heads * head_dim > MAX_DIM || head_dim % 2 || freq % 2)
+    if (!(o->eps >= 0 && o->eps < 1))
+        return prxi_fail(c, PRX_EFORMAT, "%s: eps: %g: a number from 0 to 1 expected", j->path, o->eps);
+    if (freq % 2)
+        return prxi_fail(c, PRX_EFORMAT, "%s: freq_dim: %lld: an even number expected", j->path, (long long)freq);
+    if (heads * head_dim > MAX_DIM || head_dim % 2)
         return prxi_fail(c, PRX_EFORMAT, "%s: heads x head_dim = %lld x %lld: an even head_dim and at most %d in all expected",
                          j->path, (long long)heads, (long long)head_dim, MAX_DIM);
     o->heads = (int)heads, o->head_dim = (int)head_dim, o->layers = (int)layers;
-    o->in_channels = (int)in, o->out_channels = (int)out, o->rope_max_seq_len = (int)rope;
+    o->in_channels = (int)in, o->out_channels = (int)(out > 0 ? out : in), o->rope_max_seq_len = (int)rope;
     o->text_dim = text, o->freq_dim = freq, o->ffn_dim = ffn;
     return PRX_OK;
 }

@@ -232,7 +232,7 @@ static int add_source(prxi_ctx *c, prxi_tensors *t, const char *path, const void
 
 static int map_file(prxi_ctx *c, const char *path, prxi_mapping *m)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);       /* a pipe without a writer is refused below, not waited for */
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0) {
         const int err = errno;

@@ -16,10 +16,12 @@
  * Every function that can fail returns PRX_OK (0), a positive answer where documented, or a negative status. An out
  * pointer is set to NULL on failure. Strings are UTF-8. Nothing here exits, aborts or prints.
  *
- * Threads: an engine and its models may be shared by threads; a job is used by one thread at a time, except
- * prx_job_cancel, which may come from any thread. Two engines share no state.
+ * Threads: jobs of one engine and one model may run in several threads at once. Other calls with an engine or a model (open, describe,
+ * the tools) come from one thread at a time; so does every call with a job, except prx_job_cancel, which may come from any thread. Two
+ * engines share no state.
  *
- * Lifetimes: close jobs before their model, models before their engine. */
+ * Lifetimes: close jobs before their model, models before their engine. Every close takes NULL and what NULL points to, and sets the
+ * pointer to NULL. Strings passed in are copied; those handed out say how long they live. */
 #ifndef PRAXINO_H
 #define PRAXINO_H
 
@@ -102,10 +104,12 @@ typedef struct prx_engine_params {
 } prx_engine_params;
 
 PRX_API void prx_engine_default_params(prx_engine_params *p);
+/* p: NULL for the defaults. PRX_EINVAL: a value is not one of those above; PRX_ENOTSUP: this machine lacks the device or isa. */
 /* On failure *out is still set when memory allowed, so that prx_engine_last_error can be asked; close it. */
 PRX_API int prx_engine_open(prx_engine **out, const prx_engine_params *p);
 PRX_API void prx_engine_close(prx_engine **e);
-/* Text of the last error of open calls with this engine; "" if none. Valid until the next call with the engine. */
+/* Why the last call with this engine or one of its models failed (prx_model_open, prx_job_open, prx_compare, ...); "" if it did not. Valid
+ * until the next such call. Jobs keep their own: prx_job_last_error. */
 PRX_API const char *prx_engine_last_error(const prx_engine *e);
 
 /* ---- what there is ---- */
@@ -120,7 +124,7 @@ typedef struct prx_option_info {
     double min, max;
     const char *choices;                    /* "a|b|c" or NULL */
 } prx_option_info;
-/* i-th plug-in of all kinds: PRX_OK, or PRX_EINVAL after the last. */
+/* i-th plug-in of all kinds, and i-th option of one: PRX_OK, or PRX_EINVAL after the last. The texts are never freed. */
 PRX_API int prx_plugin_at(int i, prx_plugin_info *out);
 PRX_API int prx_plugin_option(const char *kind, const char *name, int i, prx_option_info *out);
 
@@ -130,7 +134,8 @@ PRX_API void prx_text_free(prx_engine *e, char *text);
 
 /* ---- model ---- */
 
-/* dir: a diffusers model directory. Reads configs, checks that every component can be loaded; weights are mapped when first needed. */
+/* dir: a diffusers model directory. Reads and checks the configuration files; weights and tokenizer are opened, and checked, when a job
+ * first needs them. PRX_EINVAL: no such directory; PRX_EFORMAT: a file is malformed or of a model that is not supported. */
 PRX_API int prx_model_open(prx_model **out, prx_engine *e, const char *dir);
 PRX_API void prx_model_close(prx_model **m);
 /* transformer: a single .safetensors in the original Wan (or diffusers) layout that replaces DIR/transformer's
@@ -143,10 +148,12 @@ PRX_API int prx_model_describe(prx_model *m, char **json);
 
 PRX_API int prx_job_open(prx_job **out, prx_model *m);
 PRX_API void prx_job_close(prx_job **j);
+/* Why the last call with this job failed; "" if it did not. Valid until the next call with the job. */
 PRX_API const char *prx_job_last_error(const prx_job *j);
 /* Any setting by name, as text: prompt, negative_prompt, width, height, frames, fps, steps, guidance, guidance_2, shift, scheduler, seed,
  * attention, cache, schedule, attention.KEY, cache.KEY, vae.tiling, max_text, output, dump, latents, save_state, save_every,
- * resume, record_trace. Unknown names and bad values: PRX_EINVAL with what is accepted. Later calls win. */
+ * resume, record_trace, and more (`praxino render --help`). width, height in pixels; fps in frames a second; without output no file is
+ * written. Unknown names and bad values: PRX_EINVAL with what is accepted; after the first step: PRX_ESTATE. Later calls win. */
 PRX_API int prx_job_set(prx_job *j, const char *key, const char *value);
 /* Current value as text; PRX_EINVAL if unknown or buf too small. */
 PRX_API int prx_job_get(const prx_job *j, const char *key, char *buf, size_t n);
@@ -156,7 +163,8 @@ PRX_API int prx_job_load_config(prx_job *j, const char *path, int keep);
 /* The settings in the comment tag of a video that praxino wrote, prompt and seed among them: the same model on the same kind of machine
  * gives the same frames. Another model, device, dtype or isa is logged as a warning. PRX_EINVAL when it carries none. */
 PRX_API int prx_job_load_video(prx_job *j, const char *path, int keep);
-/* Initial noise, f32 [channels, T, h, w]; copied. Replaces the seed's. n is the number of floats. */
+/* Initial noise, f32 [channels, T, h, w] of the latents; copied. Replaces the seed's. n is the number of floats; prx_job_plan, step and run
+ * give PRX_EINVAL when the clip takes another. */
 PRX_API int prx_job_set_latents(prx_job *j, const float *data, size_t n);
 
 /* Checks every setting against model and machine and says what will run: JSON with sizes, memory, steps, policies. json may be NULL.
@@ -179,7 +187,8 @@ PRX_API void prx_job_on_frame(prx_job *j, prx_frame_fn fn, void *cookie);
 
 /* The next unit of work (text, one denoising step, one latent frame). 1: there is more; 0: done; negative: status. */
 PRX_API int prx_job_step(prx_job *j);
-/* All units, then the output file is complete. A job runs once; open another for the next clip. */
+/* All units, then the output file is complete. A job runs once; open another for the next clip. After an error no output file is there,
+ * and a file of that name is as it was. PRX_ENUMERIC: NaN or infinity turned up. */
 PRX_API int prx_job_run(prx_job *j);
 /* Asks a running job to stop soon with PRX_ECANCELED; any thread. */
 PRX_API void prx_job_cancel(prx_job *j);

@@ -173,6 +173,11 @@ for f in "$dit" "$vae" "$text"; do
     says "NaN" "$name with NaN"
 done
 break_model
+rm "$vae"
+mkfifo "$vae"
+bad_model "a pipe for weights"
+says "not a regular file" "a pipe for weights"
+break_model
 head -c 1000 "$model/tokenizer/spiece.model" >"$tmp/model/tokenizer/spiece.model"
 bad_model "tokenizer cut short"
 rm "$tmp/model/tokenizer/spiece.model"
@@ -192,4 +197,14 @@ bad "unwritable stats" x --stats "$tmp/no/stats.json"
 bad "unwritable dump" x --dump "$tmp/no/dump.safetensors"
 bad "unwritable state" x --save-state "$tmp/no/state"
 bad "stats and video on one stream" x -o - --stats -
+bad "stats into the video" x --stats "$out"
+says "output" "stats into the video"
+bad "dump into the video" x --dump "$out"
+says "output" "dump into the video"
+bad "stats into the dump" x --dump "$tmp/both" --stats "$tmp/both"
+absent "$tmp/both"
+bad "dump to standard output" x --dump -
+out=$tmp/$(head -c 240 /dev/zero | tr '\0' a).mp4
+expect 2 "a name too long" render x
+says "244 bytes" "a name too long"
 finish

@@ -46,6 +46,14 @@ expect 0 "JSON progress" render -o s.mp4 --progress json
 check "only JSON" test "$(grep -cv '^{.*}$' err)" = 0
 check "steps are counted" grep -q '"phase": "denoise", "step": 2, "steps": 2' err
 check "the end names the file" grep -q '"done".*s.mp4' err
+if command -v script >/dev/null 2>&1; then
+    for term in xterm dumb; do
+        script -qec "TERM=$term $PRAXINO render x ${quick% --progress none} -o s.mp4" /dev/null </dev/null >"$term" 2>&1
+    done
+    escape=$(printf '\033')
+    check "a line is drawn over on a terminal" grep -q "$escape" xterm
+    check "not on a dumb one" sh -c "! grep -q '$escape' dumb && grep -q '^denoise' dumb"
+fi
 expect 0 "a dump" render -o s.mp4 --dump d.safetensors
 check "latents of every step" grep -qa '"latents.002"' d.safetensors
 # A video says how it was made, and can be made again.
