@@ -115,6 +115,9 @@ static int load_request(prx_job *j, const char *path, cJSON *request, int keep)
         if (then && strcmp(then, fixed[i].now) != 0)
             prxi_logf(&j->ctx, PRX_LOG_WARN, "%s: made with %s %s, this job has %s", path, fixed[i].key, then, fixed[i].now);
     }
+    /* One that follows guidance would stay behind when a flag changes that. */
+    if (cJSON_Compare(cJSON_GetObjectItemCaseSensitive(request, "guidance_2"), cJSON_GetObjectItemCaseSensitive(request, "guidance"), 1))
+        cJSON_DeleteItemFromObjectCaseSensitive(request, "guidance_2");
     /* a file that was written, like the video itself */
     cJSON_DeleteItemFromObjectCaseSensitive(cJSON_GetObjectItemCaseSensitive(request, "cache_options"), "calibrate");
     const cJSON *e;

@@ -64,7 +64,7 @@ for ext in mp4 mov mkv webm; do
     expect 0 "--from how.$ext" remake "how.$ext" -o again.mkv --dump again.safetensors
     check "the same latents and frames" cmp how.safetensors again.safetensors
 done
-expect 0 "flags win" remake how.mp4 --seed 2 -o again.mkv --dump again.safetensors
+expect 0 "flags win" remake how.mp4 --seed 2 -g 2 -o again.mkv --dump again.safetensors
 check "another clip" sh -c '! cmp -s how.safetensors again.safetensors'
 expect 0 "another dtype" remake how.mp4 --dtype f32 --isa ref -s 1 -o again.mkv
 check "is said" grep -q 'made with isa' err
