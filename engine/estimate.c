@@ -10,7 +10,7 @@
 
 enum { MOST_ROWS = 2048, MOST_OUT = 2048, TEXT_ROWS = 32 };
 enum { TURNS = 8, GROWING = 5, LEAST = 3 };     /* in all; in which parts may grow; that are taken whatever they cost */
-static const int64_t sizes[] = { 4, 48, 240, 768, INT64_MAX };      /* rows or queries of a part: 240 queries are a task */
+static const int64_t sizes[] = { 4, 48, 240, 720, INT64_MAX };      /* rows or queries of a part: 240 queries are a task */
 static const double enough = 0.01;              /* seconds of a part that does not grow */
 static const double budget = 0.2;               /* seconds of all turns, each taken as the fastest */
 /* Content decides what SVG2 keeps. Its published densities at p = 0.9 are 0.25 to 0.31. */
@@ -23,7 +23,7 @@ typedef struct rig rig;
 typedef struct part {
     void (*run)(const rig *r, const struct part *p);
     int size;                       /* index of sizes */
-    int64_t n, most;                /* rows or queries, now and at most */
+    int64_t n, most, times;         /* rows or queries, now and at most; of each size */
     double seconds;                 /* of the fastest turn of n */
     prxi_linear *linear;
     int64_t in, out;
@@ -49,7 +49,7 @@ static int64_t min64(int64_t a, int64_t b)
 static void resize(part *p, int size)
 {
     p->size = size;
-    p->n = min64(sizes[size], p->most);
+    p->n = sizes[size] < p->most / p->times ? sizes[size] * p->times : p->most;
     p->seconds = INFINITY;
 }
 
@@ -107,7 +107,8 @@ static void run_attention(const rig *r, const part *p)
 static int open_linear(rig *r, part *p, int64_t out, int64_t in)
 {
     const prxi_dtype t = r->env->dtype;
-    *p = (part) { .run = run_linear, .in = in, .out = min64(out, MOST_OUT), .most = min64(r->env->tokens * r->env->branches, MOST_ROWS) };
+    *p = (part) { .run = run_linear, .in = in, .out = min64(out, MOST_OUT),
+                  .most = min64(r->env->tokens * r->env->branches, MOST_ROWS), .times = 1 };
     const size_t bytes = prxi_mul((size_t)(p->out * in), prxi_dtype_size(t));
     void *weight = prxi_alloc(r->c->mem, PRXI_MEM_MISC, bytes);
     if (!weight)
@@ -120,18 +121,18 @@ static int open_linear(rig *r, part *p, int64_t out, int64_t in)
     return err;
 }
 
-/* Self-attention of some heads, enough for the threads. They lie across each other, which no kernel minds: keys of all tokens in
- * little memory. PACK is what does not depend on the number of queries. */
+/* Self-attention of one head, with queries for every thread: threads share the keys of a head in a cache, as they do in a step. PACK is
+ * what does not depend on the number of queries. */
 static void open_attention(rig *r)
 {
     const prxi_dit_config *d = r->env->dit;
     const int64_t tokens = r->env->tokens, rows = min64(tokens, MOST_ROWS);
-    const int some = d->heads < r->s->n_threads ? d->heads : r->s->n_threads;
-    r->part[SELF] = (part) { .run = run_attention, .heads = some, .keys = tokens, .ld = d->head_dim, .most = rows };
+    r->part[SELF] = (part) { .run = run_attention, .heads = 1, .keys = tokens, .ld = d->head_dim, .most = tokens,
+                             .times = r->s->n_threads };
     r->part[PACK] = r->part[SELF];
     r->part[PACK].most = 1;
     r->part[TEXT] = (part) { .run = run_attention, .heads = d->heads, .keys = min64(TEXT_ROWS, tokens),
-                             .ld = (int64_t)d->heads * d->head_dim, .most = rows };
+                             .ld = (int64_t)d->heads * d->head_dim, .most = rows, .times = 1 };
 }
 
 static int open_parts(rig *r)
@@ -142,7 +143,7 @@ static int open_parts(rig *r)
     if ((err = open_linear(r, &r->part[SQUARE], dim, dim)) < 0 || (err = open_linear(r, &r->part[UP], d->ffn_dim, dim)) < 0 ||
         (err = open_linear(r, &r->part[DOWN], dim, d->ffn_dim)) < 0)
         return err;
-    r->part[NORM] = (part) { .run = run_norm, .in = dim, .most = r->part[SQUARE].most };
+    r->part[NORM] = (part) { .run = run_norm, .in = dim, .most = r->part[SQUARE].most, .times = 1 };
     open_attention(r);
     for (int i = 0; i < PARTS; i++)
         resize(&r->part[i], 0);
@@ -157,7 +158,7 @@ static int allocate(rig *r)
     const int64_t dim = (int64_t)d->heads * d->head_dim, wide = d->ffn_dim > dim ? d->ffn_dim : dim;
     const int64_t all = r->env->tokens * r->env->branches;
     const size_t rows = prxi_mul((size_t)min64(all, MOST_ROWS), (size_t)wide);
-    const size_t keys = prxi_mul((size_t)(r->env->tokens + d->heads), (size_t)d->head_dim);
+    const size_t keys = prxi_mul((size_t)r->env->tokens, (size_t)d->head_dim);
     const size_t bytes = prxi_mul(rows > keys ? rows : keys, prxi_dtype_size(r->env->dtype));
     r->x = prxi_alloc(r->c->mem, PRXI_MEM_MISC, bytes);
     r->y = prxi_alloc(r->c->mem, PRXI_MEM_MISC, bytes);
