@@ -11,7 +11,8 @@
 enum { MOST_ROWS = 2048, MOST_OUT = 2048, TEXT_ROWS = 32 };
 enum { TURNS = 8, GROWING = 5, LEAST = 3 };     /* in all; in which parts may grow; that are taken whatever they cost */
 static const int64_t sizes[] = { 4, 48, 240, 720, INT64_MAX };      /* rows or queries of a part: 240 queries are a task */
-static const double enough = 0.01;              /* seconds of a part that does not grow */
+/* Seconds of a part that does not grow. Of attention the packing is taken off, which must be small beside the rest. */
+static const double enough = 0.01, enough_self = 0.03;
 static const double budget = 0.2;               /* seconds of all turns, each taken as the fastest */
 /* Content decides what SVG2 keeps. Its published densities at p = 0.9 are 0.25 to 0.31. */
 static const double assumed_density = 0.3;
@@ -24,6 +25,7 @@ typedef struct part {
     void (*run)(const rig *r, const struct part *p);
     int size;                       /* index of sizes */
     int64_t n, most, times;         /* rows or queries, now and at most; of each size */
+    double enough;
     double seconds;                 /* of the fastest turn of n */
     prxi_linear *linear;
     int64_t in, out;
@@ -73,7 +75,7 @@ static int take_turns(rig *r)
             part *p = &r->part[i];
             const double seconds = take_turn(r, p);
             spent += seconds;
-            if (t < GROWING && seconds < enough && p->n < p->most) {
+            if (t < GROWING && seconds < p->enough && p->n < p->most) {
                 resize(p, p->size + 1);
                 grew = 1;
             }
@@ -108,7 +110,7 @@ static int open_linear(rig *r, part *p, int64_t out, int64_t in)
 {
     const prxi_dtype t = r->env->dtype;
     *p = (part) { .run = run_linear, .in = in, .out = min64(out, MOST_OUT),
-                  .most = min64(r->env->tokens * r->env->branches, MOST_ROWS), .times = 1 };
+                  .most = min64(r->env->tokens * r->env->branches, MOST_ROWS), .times = 1, .enough = enough };
     const size_t bytes = prxi_mul((size_t)(p->out * in), prxi_dtype_size(t));
     void *weight = prxi_alloc(r->c->mem, PRXI_MEM_MISC, bytes);
     if (!weight)
@@ -128,11 +130,11 @@ static void open_attention(rig *r)
     const prxi_dit_config *d = r->env->dit;
     const int64_t tokens = r->env->tokens, rows = min64(tokens, MOST_ROWS);
     r->part[SELF] = (part) { .run = run_attention, .heads = 1, .keys = tokens, .ld = d->head_dim, .most = tokens,
-                             .times = r->s->n_threads };
+                             .times = r->s->n_threads, .enough = enough_self };
     r->part[PACK] = r->part[SELF];
     r->part[PACK].most = 1;
     r->part[TEXT] = (part) { .run = run_attention, .heads = d->heads, .keys = min64(TEXT_ROWS, tokens),
-                             .ld = (int64_t)d->heads * d->head_dim, .most = rows, .times = 1 };
+                             .ld = (int64_t)d->heads * d->head_dim, .most = rows, .times = 1, .enough = enough };
 }
 
 static int open_parts(rig *r)
@@ -143,7 +145,8 @@ static int open_parts(rig *r)
     if ((err = open_linear(r, &r->part[SQUARE], dim, dim)) < 0 || (err = open_linear(r, &r->part[UP], d->ffn_dim, dim)) < 0 ||
         (err = open_linear(r, &r->part[DOWN], dim, d->ffn_dim)) < 0)
         return err;
-    r->part[NORM] = (part) { .run = run_norm, .in = dim, .most = r->part[SQUARE].most, .times = 1 };
+    r->part[NORM] = (part) { .run = run_norm, .in = dim, .most = r->part[SQUARE].most, .times = 1,
+                             .enough = enough };
     open_attention(r);
     for (int i = 0; i < PARTS; i++)
         resize(&r->part[i], 0);
