@@ -5,7 +5,7 @@
 
 #include "ladders.h"
 
-enum { PRXI_TUNE_RUNGS = 17, PRXI_NO_CANDIDATE = -1 };
+enum { PRXI_TUNE_RUNGS = 33, PRXI_NO_CANDIDATE = -1 };
 
 typedef struct prxi_line {
     char name[96];

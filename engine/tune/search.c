@@ -22,7 +22,7 @@ double prxi_tune_cost(const prx_tune *t, int k)
 prxi_verdict prxi_tune_judge(const prx_tune *t, int k)
 {
     const prxi_candidate *x = &t->candidates[k];
-    return x->broken || x->n < 1 ? PRXI_MISSES_CLEARLY : prxi_goal_judge(&t->goal, x->held, x->n);
+    return x->broken || x->failed || x->n < 1 ? PRXI_MISSES_CLEARLY : prxi_goal_judge(&t->goal, x->held, x->n);
 }
 
 /* ---- one line ---- */
@@ -383,6 +383,17 @@ int prxi_tune_polish(prx_tune *t)
 
 /* ---- the best of every ladder alone ---- */
 
+/* Whether a rung of the line that failed verification is cheaper than `now`: then those between it and what held may be, too. */
+static int fell_short(const prx_tune *t, const prxi_line *l, double now)
+{
+    for (int i = 0; i < PRXI_TUNE_RUNGS; i++) {
+        const int k = l->candidate[i];
+        if (k != PRXI_NO_CANDIDATE && t->candidates[k].failed && prxi_tune_cost(t, k) < faster * now)
+            return 1;
+    }
+    return 0;
+}
+
 /* What was dropped on few prompts may still be the fastest: no ladder alone is to beat the result. */
 int prxi_tune_challenge(prx_tune *t)
 {
@@ -390,7 +401,9 @@ int prxi_tune_challenge(prx_tune *t)
     for (int i = 0; i < t->n_lines; i++) {
         prxi_line *l = &t->lines[i];
         const int axes = prxi_line_axes(l), alone = (axes & (axes - 1)) == 0;
-        l->dropped = !alone || (l->best != PRXI_NO_CANDIDATE && !(prxi_tune_cost(t, l->best) < faster * now));
+        choose_best(t, l);
+        const int slower = l->best != PRXI_NO_CANDIDATE && !(prxi_tune_cost(t, l->best) < faster * now);
+        l->dropped = !alone || (slower && !fell_short(t, l, now));
     }
     const int err = do_round(t, t->split.calibration, LATER_TRIALS, "challenge");
     return err < 0 ? err : seems_better(t, 0);

@@ -196,17 +196,14 @@ static int begin(prx_tune *t)
     return err == PRX_OK ? prxi_tune_costs(t) : err;
 }
 
-/* Candidates that a search offers, verified, until it offers none or the best stays what it was. */
+/* Candidates that a search offers, verified, until it offers none. */
 static int repeat(prx_tune *t, int (*offer)(prx_tune *t))
 {
     int err = PRX_OK;
     for (int i = 0; i < POLISHES && err == PRX_OK; i++) {
-        const int before = t->best.holds ? t->best.candidate : PRXI_NO_CANDIDATE;
         if ((err = offer(t)) < 1)
             return err;
         err = prxi_tune_verify(t);
-        if (t->best.holds && t->best.candidate == before)
-            break;
     }
     return err;
 }

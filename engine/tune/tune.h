@@ -30,7 +30,7 @@ typedef struct prxi_candidate {
     double place[PRXI_TUNE_AXES];
     int n, identical;                /* calibration prompts that it ran on: the first n; on so many nothing changed */
     double *held, *seconds, *quality;        /* [calibration] */
-    int broken, tried;               /* cannot run; was verified */
+    int broken, tried, failed;       /* cannot run; was verified, and did not hold */
     char reason[200];                /* why it is out, or empty */
 } prxi_candidate;
 

@@ -124,6 +124,7 @@ static int attempt(prx_tune *t, int k, double *need)
     if (x->broken)
         return PRX_OK;
     prxi_tune_note_proof(t, &p, verdict_text(t, &p));
+    x->failed = !p.holds;
     if (p.holds)
         t->best = p;
     else {
