@@ -278,7 +278,7 @@ int prxi_run_denoise(prx_job *j)
         return err;
     prxi_sched_step(j->sched, i, j->v[0], j->latents);
     j->step++;
-    err = check_finite(j, &st);              /* waits for a device: the only wait of a step whose cache decides nothing */
+    err = check_finite(j, &st);         /* waits for a device: the only wait of a step whose cache decides nothing */
     stat->seconds = prxi_now() - t;
     j->phases.denoise += stat->seconds;
     if (err < 0 || (err = dump_latents(j, j->step)) < 0)

@@ -100,6 +100,12 @@ static int load_seed(prx_job *j, const char *path, const char *comment, int keep
     return *digits ? set_from(j, path, "seed", digits, keep) : PRX_OK;
 }
 
+/* The setting of a name in a request: there the names of two have no dot. */
+static const char *setting_of(const char *name)
+{
+    return strcmp(name, "vae_tiling") == 0 ? "vae.tiling" : strcmp(name, "vae_conv") == 0 ? "vae.conv" : name;
+}
+
 /* What prxi_request_json wrote. The model and the engine are there already; that they are others is worth a word, since the frames
  * will not be the same. */
 static int load_request(prx_job *j, const char *path, cJSON *request, int keep)
@@ -132,7 +138,7 @@ static int load_request(prx_job *j, const char *path, cJSON *request, int keep)
         else if (strcmp(e->string, "cache_options") == 0)
             err = load_object(j, path, e, "cache", keep);
         else
-            err = load_value(j, path, strcmp(e->string, "vae_tiling") == 0 ? "vae.tiling" : e->string, e, keep);
+            err = load_value(j, path, setting_of(e->string), e, keep);
         if (err < 0)
             return err;
     }

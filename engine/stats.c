@@ -33,7 +33,13 @@ static void add_text(cJSON *o, const prx_job *j, prxi_text_key key, const char *
         cJSON_AddStringToObject(o, name, j->text[key]);
 }
 
-static const char *const conv_by[] = { "auto", "ours", "cudnn" };
+/* A choice by its name. */
+static void add_choice(cJSON *o, const prx_job *j, const char *key, const char *name)
+{
+    char text[32];
+    if (prx_job_get(j, key, text, sizeof text) == PRX_OK)
+        cJSON_AddStringToObject(o, name, text);
+}
 
 cJSON *prxi_request_json(const prx_job *j)
 {
@@ -66,7 +72,9 @@ cJSON *prxi_request_json(const prx_job *j)
     cJSON_AddItemToObject(o, "cache_options", options_json(j->cache ? j->cache->options : NULL, j->cache_priv));
     cJSON_AddBoolToObject(o, "vae_tiling", s->tiling);
     if (j->engine->cuda)
-        cJSON_AddStringToObject(o, "vae_conv", conv_by[s->conv]);
+        add_choice(o, j, "vae.conv", "vae_conv");
+    if (s->quant != PRXI_QUANT_NONE)
+        add_choice(o, j, "quant", "quant");
     add_text(o, j, PRXI_TEXT_LATENTS, "latents");
     cJSON_AddStringToObject(o, "device", j->engine->cuda ? "cuda" : "cpu");
     cJSON_AddStringToObject(o, "dtype", prxi_dtype_name(j->engine->dtype));

@@ -104,8 +104,8 @@ typedef struct prx_engine_params {
 } prx_engine_params;
 
 PRX_API void prx_engine_default_params(prx_engine_params *p);
-/* p: NULL for the defaults. PRX_EINVAL: a value is not one of those above; PRX_ENOTSUP: this machine lacks the device or isa. */
-/* On failure *out is still set when memory allowed, so that prx_engine_last_error can be asked; close it. */
+/* p: NULL for the defaults. PRX_EINVAL: a value is not one of those above; PRX_ENOTSUP: this machine lacks the device or isa.
+ * On failure *out is still set when memory allowed, so that prx_engine_last_error can be asked; close it. */
 PRX_API int prx_engine_open(prx_engine **out, const prx_engine_params *p);
 PRX_API void prx_engine_close(prx_engine **e);
 /* Why the last call with this engine or one of its models failed (prx_model_open, prx_job_open, prx_compare, ...); "" if it did not. Valid

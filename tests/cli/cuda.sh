@@ -38,6 +38,10 @@ check "the same picture" "$PRAXINO" compare "$tmp/cpu.y4m" "$tmp/cuda.y4m" --jso
 psnr=$(sed -n 's/.*"clip":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
 check "PSNR ${psnr:-inf}" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 50) }'
 expect 0 "render in bf16" render --device cuda -o "$tmp/bf16.y4m"
+expect 0 "a video that says how it was made" render --device cuda -o "$tmp/how.mkv" --set vae.conv=ours --dump "$tmp/how.st"
+expect 0 "and is made again" "$PRAXINO" render --from "$tmp/how.mkv" -m "$model" --device cuda --progress none -o "$tmp/b.mkv" \
+    --dump "$tmp/again.st"
+check "the same latents and frames" cmp "$tmp/how.st" "$tmp/again.st"
 check "stats: everything" grep -q '"decoder":[[:space:]]*"cuda"' "$tmp/stats.json"
 
 # Convolutions of the decoder: who computes them is measured, or said; a stand-in takes the place of cuDNN.
@@ -154,8 +158,9 @@ if [ -f "$builtin/model_index.json" ]; then
     for q in none fp8; do
         # shellcheck disable=SC2086
         expect 0 "quant=$q" env PRAXINO_EMU_CHIP=90 "$PRAXINO" render "a red ball" $quick -m "$builtin" --device cuda -o "$tmp/q-$q.y4m" \
-            --set quant=$q --guidance 1
+            --set quant=$q --guidance 1 --stats "$tmp/q-$q.json"
     done
+    check "quant: in the request" grep -q '"quant":[[:space:]]*"fp8"' "$tmp/q-fp8.json"
     check "quant: compare" "$PRAXINO" compare "$tmp/q-none.y4m" "$tmp/q-fp8.y4m" --json "$tmp/compare.json"
     psnr=$(sed -n 's/.*"clip":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)
     check "quant: PSNR ${psnr:-inf}, and not the same" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 30 && p < 90) }'
