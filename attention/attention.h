@@ -19,7 +19,11 @@ typedef struct prxi_attn_args {
     float scale;               /* usually 1/sqrt(head_dim) */
     float tail_bias;           /* added to the logit of the last key: ln(n) makes it count n times; 0 = off */
     float *lse;                /* [heads, q_len] log-sum-exp of the scaled logits, or NULL */
+    int64_t room;              /* rows past the last of q, k, v and o that may be touched: read (k and v finite), of o written */
 } prxi_attn_args;
+
+/* More room than this serves nothing. */
+enum { PRXI_ATTN_ROOM = 128 };
 
 /* Which (query block, key block) pairs are computed. Blocks are runs of tokens, of any length, zero included. Lists may be
  * shared by all heads (per_head 0) or one each; head h uses table offset h * stride with the strides implied by the
@@ -76,6 +80,8 @@ typedef struct prxi_attn_ops {
      * gather: sums and counts of the points of each label. */
     prxi_nearest_fn nearest[PRXI_COMPUTE_DTYPES];
     prxi_nearest_fn gather[PRXI_COMPUTE_DTYPES];
+    /* Not NULL on a device: decides who serves such calls (b NULL: dense), by time where that is open. Writes o, and waits. */
+    void (*prepare)(prxi_stream *s, prxi_dtype t, const prxi_attn_args *a, const prxi_block_list *b);
 } prxi_attn_ops;
 
 /* ---- clustering on a device; everything named lies there, nothing waits ---- */
@@ -188,6 +194,8 @@ typedef struct prxi_attn_policy {
     /* Which blocks this call computes: *list = NULL for dense. *density = kept share of query-key pairs. Errors go to the stream. */
     void (*select)(void *priv, prxi_stream *s, const prxi_attn_call *call, const prxi_block_list **list,
                    double *density);
+    /* Optional. The one list of all sparse calls, where it never changes. */
+    const prxi_block_list *(*fixed)(const void *priv);
     /* Optional. After a forward on a device: fills in the densities [branches][layers] that select left NaN. Waits. */
     void (*settle)(void *priv, prxi_stream *s, double *density);
     void (*close)(void *priv, prxi_ctx *c);          /* tolerates a failed plan */

@@ -116,7 +116,7 @@ static int open_case(bench *b, int heads, int64_t n, int d)
     const int64_t ld = (int64_t)heads * d;
     b->storage = p;
     b->a = (prxi_attn_args) { heads, d, n, n, p, p + one, p + 2 * one, p + 3 * one, ld, ld, ld, ld, 1.0f / sqrtf((float)d),
-                              0.0f, NULL };
+                              0.0f, NULL, 0 };
     fill(b, 30);
     return PRX_OK;
 }

@@ -106,6 +106,7 @@ static void run(probe_job *j, const prxi_attn_ops *ops, prxi_dtype type, prxi_at
     prxi_attn_args a = *j->a;
     const prxi_block_list list = sample_list(j);
     a.q_len = j->samples;
+    a.room = 0;
     a.q = j->q;
     a.ldq = a.ldo = (int64_t)j->row;
     a.o = j->dense;

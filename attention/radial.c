@@ -141,6 +141,11 @@ static void pick(void *priv, prxi_stream *s, const prxi_attn_call *call, const p
         prxi_attn_probe_list(s, r->ops, r->dtype, &call->args, *list, PRXI_PROBE_SAMPLES, &r->probed);
 }
 
+static const prxi_block_list *only_list(const void *priv)
+{
+    return &((const radial *)priv)->list;
+}
+
 static void finish(void *priv, prxi_ctx *c)
 {
     radial *r = priv;
@@ -160,6 +165,7 @@ const prxi_attn_policy prxi_attn_radial = {
     .options = options,
     .plan = make_plan,
     .select = pick,
+    .fixed = only_list,
     .close = finish,
     .probe = last_probe,
 };

@@ -257,8 +257,7 @@ int prxi_bench_cuda_norm(prx_engine *e, prxi_stream *s, const char *text, cJSON 
 /* Who may run here. */
 typedef struct kernel {
     const char *name;
-    int hopper;
-    prxi_cudnn *cudnn;
+    prxi_cuda_attention as;
 } kernel;
 
 typedef struct attn_case {
@@ -272,17 +271,14 @@ static void run_attention(void *cookie)
 {
     const attn_case *x = cookie;
     prxi_cuda *u = x->b->u;
-    const int hopper = u->hopper;
-    prxi_cudnn *cudnn = u->cudnn;
-    u->hopper = x->k->hopper;
-    u->cudnn = x->k->cudnn;
+    const prxi_cuda_attention want = u->want;
+    u->want = x->k->as;
     if (x->list)
         x->b->e->device_kernels.attn.blocks[x->b->t](x->b->s, x->a, x->list);
     else
         x->b->e->device_kernels.attn.dense[x->b->t](x->b->s, x->a);
     wait_for_device(x->b);
-    u->hopper = hopper;
-    u->cudnn = cudnn;
+    u->want = want;
 }
 
 /* Distance of the first rows of o from what the plain kernel makes of them. */
@@ -323,6 +319,11 @@ static int race_kernels(const bench *b, const kernel *k, int n, const char *op, 
                         double density, void *scratch, dense_rate *dense)
 {
     enum { MOST = 3 };
+    b->e->device_kernels.attn.prepare(b->s, b->t, a, list);
+    if (list && k[n - 1].as == PRXI_CUDA_PAGED && prxi_cuda_attend_try(b->u, PRXI_CUDA_PAGED, a, list, b->t) < 0) {
+        prxi_logf(b->c, PRX_LOG_WARN, "bench attention: %s: without cuDNN's pages: %s", op, b->u->device.error(&b->u->device));
+        n--;
+    }
     attn_case cases[MOST];
     prxi_contender c[MOST];
     memset(c, 0, sizeof c);
@@ -405,29 +406,39 @@ static int race_list(const bench *b, const kernel *k, int n, const char *op, con
 int prxi_bench_cuda_attention(prx_engine *e, prxi_stream *s, const char *text, cJSON *rows)
 {
     static const double densities[] = { 0.1, 0.25, 0.5 };
+    static const struct {
+        int keys;
+        double density;
+    } blocks[] = { { 128, 0.1 }, { 128, 0.25 }, { 128, 0.5 }, { 128, 1 }, { 64, 0.25 }, { 64, 0.5 }, { 64, 1 }, { 16, 0.25 }, { 16, 0.5 },
+                   { 16, 1 } };
     static atomic_ullong lists;             /* numbers from the top: others count from 1 */
     bench b;
     int err = open_bench(&b, e, s, text, rows), own = 0, n = 0;
     if (err < 0)
         return err;
-    kernel k[3];
-    k[n++] = (kernel) { "portable", 0, NULL };
+    kernel k[4];
+    k[n++] = (kernel) { "portable", PRXI_CUDA_PORTABLE };
     if (b.u->info.hopper && b.t == PRXI_BF16 && (b.set.head_dim == 64 || b.set.head_dim == 128))
-        k[n++] = (kernel) { "attn90", 1, NULL };
+        k[n++] = (kernel) { "attn90", PRXI_CUDA_HOPPER };
     own = n;
     if (b.u->cudnn && b.t == PRXI_BF16 && (b.set.head_dim == 64 || b.set.head_dim == 128))
-        k[n++] = (kernel) { "cudnn", 0, b.u->cudnn };
+        k[n++] = (kernel) { "cudnn", PRXI_CUDA_CUDNN };
     void *p[5];
     for (int i = 0; i < 5; i++)
-        p[i] = noise(&b, b.set.tokens * b.dim);
+        p[i] = noise(&b, (b.set.tokens + PRXI_ATTN_ROOM) * b.dim);
     const prxi_attn_args a = { (int)b.set.heads, (int)b.set.head_dim, b.set.tokens, b.set.tokens, p[0], p[1], p[2], p[3],
-                               b.dim, b.dim, b.dim, b.dim, 1.0f / sqrtf((float)b.set.head_dim), 0, NULL };
+                               b.dim, b.dim, b.dim, b.dim, 1.0f / sqrtf((float)b.set.head_dim), 0, NULL,
+                               PRXI_ATTN_ROOM };
     dense_rate dense = { 0 };
     err = p[0] && p[1] && p[2] && p[3] && p[4] ? PRX_OK : prxi_fail_nomem(b.c, "bench attention", 0);
     if (err == PRX_OK)
         err = race_kernels(&b, k, n, "attention_dense", &a, NULL, 1, p[4], &dense);
-    for (size_t i = 0; i < sizeof densities / sizeof *densities && err == PRX_OK; i++)
-        err = race_list(&b, k, own, "attention_blocks_128", &a, 128, 128, 0, densities[i], atomic_fetch_add(&lists, 1), p[4], &dense);
+    k[own] = (kernel) { "cudnn_paged", PRXI_CUDA_PAGED };
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks && err == PRX_OK; i++) {
+        char op[32];
+        snprintf(op, sizeof op, "attention_blocks_%d", blocks[i].keys);
+        err = race_list(&b, k, n, op, &a, 128, blocks[i].keys, 0, blocks[i].density, atomic_fetch_add(&lists, 1), p[4], &dense);
+    }
     for (size_t i = 0; i < sizeof densities / sizeof *densities && err == PRX_OK; i++)
         err = race_list(&b, k, own, "attention_clusters", &a, 256, 120, 1, densities[i], atomic_fetch_add(&lists, 1), p[4], &dense);
     drop(&b, p, 5);

@@ -13,9 +13,9 @@ struct prx_engine;
 int prxi_bench_cuda_gemm(struct prx_engine *e, prxi_stream *s, const char *options, cJSON *rows);
 /* Norms and elementwise ops. share: bytes per second over those of a copy on the device. */
 int prxi_bench_cuda_norm(struct prx_engine *e, prxi_stream *s, const char *options, cJSON *rows);
-/* Dense attention, lists of 128 x 128 blocks at densities 0.1, 0.25 and 0.5, and lists of ragged clusters, by every kernel that can run
- * here, turn by turn. share: executed FLOP rate over the best dense one of this run. error: root mean square distance from the plain
- * kernel on the first queries, over the root mean square of its output. */
+/* Dense attention, lists of blocks of 128 queries and 128, 64 and 16 keys at densities up to 1, and lists of ragged clusters, by every
+ * kernel that can run here, turn by turn (cuDNN's pages: where it plans them). share: executed FLOP rate over the best dense one of this
+ * run. error: root mean square distance from the plain kernel on the first queries, over the root mean square of its output. */
 int prxi_bench_cuda_attention(struct prx_engine *e, prxi_stream *s, const char *options, cJSON *rows);
 
 #endif

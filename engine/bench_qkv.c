@@ -66,7 +66,7 @@ static int time_rows(bench *b, cJSON *rows)
     if (!o)
         return prxi_fail_nomem(c, "bench qkv", bytes);
     b->a = (prxi_attn_args) { b->x.heads, b->x.head_dim, b->x.tokens, b->x.tokens, b->x.rows[0], b->x.rows[1], b->x.rows[2], o,
-                              ld, ld, ld, ld, 1.0f / sqrtf((float)b->x.head_dim), 0.0f, NULL };
+                              ld, ld, ld, ld, 1.0f / sqrtf((float)b->x.head_dim), 0.0f, NULL, 0 };
     prxi_contender t = { .fn = run_dense, .cookie = b };
     prxi_race(&t, 1, (int)b->set.repeats, 0);
     int err = prxi_stream_error(b->s);

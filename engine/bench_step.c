@@ -121,6 +121,8 @@ static int time_run(void *cookie, prxi_stream *s, prxi_dit_run *run)
     prxi_rng_seed(&rng, 0);
     prxi_rng_normal(&rng, x, n);
     float *const v[PRXI_BRANCHES] = { x + n, x + 2 * n };
+    for (int k = 0; k < job->n; k++)
+        prxi_dit_prepare(s, run, job->attn[k].policy, job->attn[k].priv);
     for (int i = -1; i < z->repeats; i++)
         for (int k = 0; k < job->n && !prxi_stream_error(s); k++) {
             const double t = prxi_bench_attn_step(s, run, &job->attn[k], i, x, v);

@@ -101,7 +101,7 @@ static void run_attention(const rig *r, const part *p)
 {
     const int d = r->env->dit->head_dim;
     const prxi_attn_args a = { p->heads, d, p->n, p->keys, r->x, r->x, r->x, r->y, p->ld, p->ld, p->ld, (int64_t)p->heads * d,
-                               1.0f / sqrtf((float)d), 0.0f, NULL };
+                               1.0f / sqrtf((float)d), 0.0f, NULL, 0 };
     r->env->kernels->attn.dense[r->env->dtype](r->s, &a);
 }
 

@@ -166,6 +166,20 @@ static int open_policy(prx_job *j, const char *kind, const prxi_option *options,
     return err < 0 ? err : prxi_settings_apply(j, kind, options, *priv);
 }
 
+/* What the device keeps of a list beside what the policy counts. */
+static int plan_list(prx_job *j, const prxi_attn_env *env)
+{
+    const int64_t ld = (int64_t)env->heads * env->head_dim;
+    const prxi_attn_args a = { .heads = env->heads, .head_dim = env->head_dim, .q_len = env->tokens, .kv_len = env->tokens, .ldq = ld,
+                               .ldk = ld, .ldv = ld, .ldo = ld, .room = PRXI_ATTN_ROOM };
+    size_t bytes = 0;
+    const int err = strcmp(j->attn->name, "dense") == 0 ? PRX_OK
+                    : prxi_cuda_plan_list(&j->ctx, j->engine->cuda, &a, j->attn->fixed ? j->attn->fixed(j->attn_priv) : NULL, env->dtype,
+                                          &bytes);
+    j->attn_plan.bytes = prxi_add(j->attn_plan.bytes, bytes);
+    return err;
+}
+
 static int plan_attention(prx_job *j)
 {
     const prxi_dit_config *d = &j->model->dit_cfg[0];
@@ -180,7 +194,9 @@ static int plan_attention(prx_job *j)
     j->attn = prxi_attn_policy_find(j->set.attention);
     int err = open_policy(j, "attention", j->attn->options, j->attn->priv_size, &j->attn_priv);
     j->attn_plan = (prxi_attn_plan) { .density = 1.0, .sparse_density = 1.0 };
-    return err < 0 ? err : j->attn->plan(j->attn_priv, &j->ctx, &env, &j->attn_plan);
+    if (err == PRX_OK)
+        err = j->attn->plan(j->attn_priv, &j->ctx, &env, &j->attn_plan);
+    return err < 0 || !j->engine->cuda ? err : plan_list(j, &env);
 }
 
 void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env)

@@ -197,6 +197,10 @@ static int use_expert(prx_job *j, int expert)
         j->expert = expert;
         err = prxi_dit_run_open(&j->ctx, &j->stream, &j->dit_run, j->dit, &clip);
     }
+    if (err == PRX_OK) {
+        prxi_dit_prepare(&j->stream, j->dit_run, j->attn, j->attn_priv);
+        err = prxi_stream_error(&j->stream);
+    }
     j->phases.load += prxi_now() - t;
     return err;
 }

@@ -300,6 +300,33 @@ static cJSON *convolutions_json(const prx_job *j)
     return all;
 }
 
+/* Attention that was measured, of all jobs of this engine; the rest is served as `attention` says. */
+static cJSON *attention_json(const prxi_cuda *u)
+{
+    static const char *const names[PRXI_CUDA_SERVERS] = { "attn_us", "attn90_us", "cudnn_us" };
+    cJSON *all = cJSON_CreateArray();
+    for (int i = 0; i < u->n_attns; i++) {
+        const prxi_cuda_attn_choice *k = &u->attns[i];
+        char text[96];
+        snprintf(text, sizeof text, "%d heads of %d, %lldx%lld%s", k->shape.heads, k->shape.head_dim, (long long)k->shape.q_len,
+                 (long long)k->shape.kv_len, k->shape.tail ? ", last key raised" : "");
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "shape", text);
+        cJSON_AddNumberToObject(o, "density", k->density);
+        cJSON_AddStringToObject(o, "by", prxi_cuda_attn_by(u, k));
+        for (int n = 0; n < PRXI_CUDA_SERVERS; n++)
+            if (k->us[n] >= 0)
+                cJSON_AddNumberToObject(o, names[n], k->us[n]);
+        if (k->us[PRXI_BY_CUDNN] >= 0)
+            cJSON_AddNumberToObject(o, "cudnn_engine", (double)k->engine);
+        if (k->page)
+            cJSON_AddNumberToObject(o, "page", k->page);
+        cJSON_AddBoolToObject(o, "remembered", k->recalled);
+        cJSON_AddItemToArray(all, o);
+    }
+    return all;
+}
+
 cJSON *prxi_stats_json(const prx_job *j)
 {
     const prxi_dit_config *d = &j->model->dit_cfg[0];
@@ -320,6 +347,7 @@ cJSON *prxi_stats_json(const prx_job *j)
         cJSON_AddStringToObject(device, "text_encoder", "cuda");
         cJSON_AddStringToObject(device, "transformer", "cuda");
         cJSON_AddStringToObject(device, "attention", j->engine->cuda->attention);
+        cJSON_AddItemToObject(device, "attention_shapes", attention_json(j->engine->cuda));
         cJSON_AddStringToObject(device, "decoder", "cuda");
         cJSON_AddItemToObject(device, "convolutions", convolutions_json(j));
     }

@@ -5,9 +5,11 @@
 
 #include "cuda.h"
 
+#define LEAST_TIMED 1e9                   /* multiply-adds: below, no choice is worth a measurement */
+
 static int parse(prxi_ctx *c, prxi_cuda_attention *want)
 {
-    static const char *const names[] = { "auto", "portable", "hopper", "cudnn" };
+    static const char *const names[] = { "auto", "portable", "hopper", "cudnn", "paged" };
     const char *set = getenv("PRAXINO_CUDA_ATTENTION");
     *want = PRXI_CUDA_AUTO;
     if (!set || !*set)
@@ -17,7 +19,7 @@ static int parse(prxi_ctx *c, prxi_cuda_attention *want)
             *want = (prxi_cuda_attention)i;
             return PRX_OK;
         }
-    return prxi_fail(c, PRX_EINVAL, "PRAXINO_CUDA_ATTENTION: '%s': auto, portable, hopper or cudnn expected", set);
+    return prxi_fail(c, PRX_EINVAL, "PRAXINO_CUDA_ATTENTION: '%s': auto, portable, hopper, cudnn or paged expected", set);
 }
 
 /* Whether times decide, as PRAXINO_CUDA_TUNE says: 1 unless the times are those of an emulation. */
@@ -42,64 +44,50 @@ static int open_cudnn(prxi_ctx *c, prxi_cuda *u)
 static int want_cudnn(const prxi_cuda *u, prxi_cuda_attention want)
 {
     const char *set = getenv("PRAXINO_CUDNN");
-    return want == PRXI_CUDA_CUDNN || !u->info.emulated || (set && *set);
+    return want >= PRXI_CUDA_CUDNN || !u->info.emulated || (set && *set);
+}
+
+/* For doctor and stats. */
+static void describe(prxi_cuda *u)
+{
+    const char *own = u->hopper ? "attn90 (wgmma, sm_90a)" : "attn (mma.sync)";
+    const size_t version = u->cudnn ? prxi_cudnn_version(u->cudnn) : 0;
+    if (u->tune && (u->want == PRXI_CUDA_AUTO || u->want == PRXI_CUDA_PAGED) && (u->cudnn || u->hopper))
+        snprintf(u->attention, sizeof u->attention, "by measurement of each shape: %sattn (mma.sync)%s%s",
+                 u->hopper ? "attn90 (wgmma, sm_90a), " : "", u->cudnn ? ", cuDNN" : "",
+                 u->want == PRXI_CUDA_PAGED ? "; block lists: its pages alone" : "");
+    else if (u->cudnn && u->want == PRXI_CUDA_PAGED)
+        snprintf(u->attention, sizeof u->attention, "dense: cuDNN %zu; block lists: its pages alone", version);
+    else if (u->cudnn && (u->want == PRXI_CUDA_AUTO || u->want == PRXI_CUDA_CUDNN))
+        snprintf(u->attention, sizeof u->attention, "dense: cuDNN %zu; block lists: %s", version, own);
+    else
+        snprintf(u->attention, sizeof u->attention, "%s", own);
+    const size_t n = strlen(u->attention);
+    if (!u->cudnn && *u->no_cudnn)
+        snprintf(u->attention + n, sizeof u->attention - n, "; %s", u->no_cudnn);
 }
 
 int prxi_cuda_choose(prxi_ctx *c, prxi_cuda *u)
 {
-    prxi_cuda_attention want;
-    int err = parse(c, &want);
+    int err = parse(c, &u->want);
     if (err < 0 || (err = parse_tune(c, u)) < 0)
         return err;
-    u->hopper = u->info.hopper && want != PRXI_CUDA_PORTABLE;
-    if (want == PRXI_CUDA_HOPPER && !u->hopper)
+    u->hopper = u->info.hopper && u->want != PRXI_CUDA_PORTABLE;
+    u->least_timed = LEAST_TIMED;
+    if (u->want == PRXI_CUDA_HOPPER && !u->hopper)
         return prxi_fail(c, PRX_ENOTSUP, "PRAXINO_CUDA_ATTENTION: hopper: %s", u->info.major == 9 && u->info.minor == 0
                              ? "this module was compiled without sm_90a" : "this chip is not of sm_90");
-    if (want_cudnn(u, want)) {
+    if (want_cudnn(u, u->want)) {
         err = open_cudnn(c, u);
-        if (err < 0 && want == PRXI_CUDA_CUDNN)
+        if (err < 0 && u->want >= PRXI_CUDA_CUDNN)
             return err;
         if (err < 0)
             snprintf(u->no_cudnn, sizeof u->no_cudnn, "%.190s", c->error.text);
         prxi_clear(c);
     }
     u->device.conv_turns = u->cudnn != NULL;
-    u->must_cudnn = want == PRXI_CUDA_CUDNN;
-    u->dense_cudnn = u->cudnn && (want == PRXI_CUDA_AUTO || want == PRXI_CUDA_CUDNN);
-    const char *own = u->hopper ? "attn90 (wgmma, sm_90a)" : "attn (mma.sync)";
-    if (u->dense_cudnn)
-        snprintf(u->attention, sizeof u->attention, "dense: cuDNN %zu; block lists: %s", prxi_cudnn_version(u->cudnn), own);
-    else
-        snprintf(u->attention, sizeof u->attention, "%s%s%s", own, *u->no_cudnn ? "; " : "", u->no_cudnn);
+    describe(u);
     return PRX_OK;
-}
-
-static int aligned(const void *p, int64_t ld)
-{
-    return (uintptr_t)p % 16 == 0 && ld % 8 == 0;
-}
-
-/* cuDNN has no bias of the last key, and no negative or zero rows. */
-int prxi_cuda_by_cudnn(prxi_ctx *c, prxi_cuda *u, const prxi_attn_args *a, prxi_dtype t)
-{
-    if (!u->dense_cudnn || t != PRXI_BF16 || (a->head_dim != 64 && a->head_dim != 128) || a->kv_len <= 0 || a->tail_bias != 0)
-        return 0;
-    if (!aligned(a->q, a->ldq) || !aligned(a->k, a->ldk) || !aligned(a->v, a->ldv) || !aligned(a->o, a->ldo))
-        return 0;
-    if (u->must_cudnn)
-        return 1;
-    const prxi_cudnn_attn s = prxi_cuda_cudnn_shape(a);
-    if (prxi_cudnn_plan_attn(c, u->cudnn, &s, NULL) == PRX_OK)
-        return 1;
-    prxi_logf(c, PRX_LOG_WARN, "attention of %lld x %lld tokens: own kernel, as %s", (long long)a->q_len, (long long)a->kv_len,
-              c->error.text);
-    prxi_clear(c);
-    return 0;
-}
-
-prxi_cudnn_attn prxi_cuda_cudnn_shape(const prxi_attn_args *a)
-{
-    return (prxi_cudnn_attn) { a->heads, a->head_dim, a->lse != NULL, a->q_len, a->kv_len, a->ldq, a->ldk, a->ldv, a->ldo };
 }
 
 int prxi_cuda_room(prxi_ctx *c, prxi_cuda *u, size_t bytes)

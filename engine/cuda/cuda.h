@@ -10,9 +10,36 @@
 #include "engine/kernels.h"
 #include "module.h"
 
-/* PRAXINO_CUDA_ATTENTION: who serves attention. Auto: cuDNN what is dense, where it is installed and has a plan; lists, and the rest,
- * the kernel for Hopper on such a chip, else the portable one. */
-typedef enum prxi_cuda_attention { PRXI_CUDA_AUTO, PRXI_CUDA_PORTABLE, PRXI_CUDA_HOPPER, PRXI_CUDA_CUDNN } prxi_cuda_attention;
+/* PRAXINO_CUDA_ATTENTION: who serves attention. Auto: what was measured; else cuDNN what is dense, where it is installed and has a plan;
+ * lists, and the rest, the kernel for Hopper on such a chip, else the portable one. Paged: lists by cuDNN or not at all. */
+typedef enum prxi_cuda_attention {
+    PRXI_CUDA_AUTO, PRXI_CUDA_PORTABLE, PRXI_CUDA_HOPPER, PRXI_CUDA_CUDNN, PRXI_CUDA_PAGED
+} prxi_cuda_attention;
+
+/* Who can; cuDNN serves lists by pages. */
+typedef enum prxi_cuda_server { PRXI_BY_ATTN, PRXI_BY_ATTN90, PRXI_BY_CUDNN, PRXI_CUDA_SERVERS } prxi_cuda_server;
+
+/* What times of attention belong to, bf16. list: the number of a static one, 0: dense. */
+typedef struct prxi_cuda_attn_shape {
+    int heads, head_dim, lse, tail;
+    int64_t q_len, kv_len, ldq, ldk, ldv, ldo, room;
+    uint64_t list;
+} prxi_cuda_attn_shape;
+
+/* Microseconds of each, below 0: it does not serve this; of cuDNN its best configuration, the page of a list, and its engine. */
+typedef struct prxi_cuda_attn_choice {
+    prxi_cuda_attn_shape shape;
+    double us[PRXI_CUDA_SERVERS], density;
+    int config, page, recalled;
+    int64_t engine;
+} prxi_cuda_attn_choice;
+
+enum { PRXI_CUDA_ATTNS = 32 };
+
+/* A static list for cuDNN (pages.c): entries of `rows` queries, tables of `pages` pages of `page` keys each. */
+typedef struct prxi_cuda_pages {
+    int rows, page, pages, entries;
+} prxi_cuda_pages;
 
 /* Who computes a convolution: cuDNN's best configuration, -1 where it has none, and microseconds of it and of our kernel. */
 typedef struct prxi_cuda_conv_choice {
@@ -36,12 +63,15 @@ struct prxi_cuda {
     struct prxi_cuda_lists *lists;          /* block lists that are on the device */
     double *parts;                          /* of reductions, on the device */
     prxi_cudnn *cudnn;                      /* NULL: not used */
-    int dense_cudnn;                        /* it serves dense attention */
-    int hopper, must_cudnn;                 /* attention90 serves what it can; dense attention never falls back from cuDNN */
+    prxi_cuda_attention want;
+    int hopper;                             /* attention90 serves what it can */
     int tune;                               /* what is faster is measured: PRAXINO_CUDA_TUNE=0 does not */
     prxi_choices *choices;                  /* measured here, kept on disk */
     prxi_cuda_conv_choice convs[PRXI_CUDA_CONVS];
     int n_convs;
+    prxi_cuda_attn_choice attns[PRXI_CUDA_ATTNS];
+    int n_attns;
+    double least_timed;                     /* multiply-adds of attention that are worth measuring */
     prxi_ctx own;                           /* of calls that are not a stream's */
     int own_failed;                         /* the last error is there, not in the module */
     void *room;                             /* q, k and v in the order of a permuted list */
@@ -75,10 +105,21 @@ int  prxi_cuda_eight_bits(prxi_cuda *u, prxi_cu_gemm *g);
 /* ---- who serves attention (choose.c) ---- */
 
 int  prxi_cuda_choose(prxi_ctx *c, prxi_cuda *u);
-/* 1: cuDNN serves this dense call. A shape that it has no plan for is logged, and left to our kernels. */
-int  prxi_cuda_by_cudnn(prxi_ctx *c, prxi_cuda *u, const prxi_attn_args *a, prxi_dtype t);
-prxi_cudnn_attn prxi_cuda_cudnn_shape(const prxi_attn_args *a);
 int  prxi_cuda_room(prxi_ctx *c, prxi_cuda *u, size_t bytes);
+
+/* ---- attention (attend.c) ---- */
+
+/* b NULL: dense. Errors are in u->own or the module's. */
+int  prxi_cuda_attend(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list *b, prxi_dtype t);
+/* Measures who serves such calls, unless that is known, small or settled: writes o, and waits. PRX_ENOTSUP where who must serve them
+ * cannot. */
+int  prxi_cuda_attend_prepare(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list *b, prxi_dtype t);
+/* Whether this one can, by trying. */
+int  prxi_cuda_attend_try(prxi_cuda *u, prxi_cuda_attention by, const prxi_attn_args *a, const prxi_block_list *b, prxi_dtype t);
+/* Who serves a shape that was measured. */
+const char *prxi_cuda_attn_by(const prxi_cuda *u, const prxi_cuda_attn_choice *k);
+/* Before anything runs: device memory beside that of the policy for its list, NULL: none that stays. PRX_ENOTSUP as above. */
+int  prxi_cuda_plan_list(prxi_ctx *c, const prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list *b, prxi_dtype t, size_t *bytes);
 
 /* ---- convolutions (conv.c) ---- */
 
@@ -100,11 +141,22 @@ int  prxi_cuda_queue_count(const prxi_block_list *b, int heads);
 /* Fills items, prxi_cuda_queue_count of them: groups of heads one after the other, longest first inside a group. */
 int  prxi_cuda_queue(prxi_ctx *c, const prxi_block_list *b, int heads, int group, int64_t kv_len, prxi_cu_tile *items);
 
-/* ---- block lists (lists.c) ---- */
+/* ---- block lists (lists.c, pages.c) ---- */
 
 /* Tiles of at most PRXI_CU_TILE_ROWS queries: rows of every block, the blocks of a head one after the other. Returns the count; tiles may
  * be NULL. A pure function: positions, not tokens. */
 int  prxi_cuda_tiles(const prxi_block_list *b, int heads, prxi_cu_tile *tiles);
+/* NULL, and the shape; or why a list has no pages, all of whose entries would be equally many queries. */
+const char *prxi_cuda_page_shape(const prxi_attn_args *a, const prxi_block_list *b, prxi_cuda_pages *p);
+/* The same of what may differ from call to call. */
+const char *prxi_cuda_page_room(const prxi_attn_args *a, const prxi_cuda_pages *p);
+/* Words of table, queries and keys of each entry, the places of these in at. */
+size_t prxi_cuda_page_words(const prxi_cuda_pages *p, size_t at[3]);
+void prxi_cuda_page_tables(const prxi_block_list *b, const prxi_cuda_pages *p, int32_t *words);
+/* Brings them to the device beside the list; tables go to x, and stay as those of put_list do. */
+int  prxi_cuda_put_pages(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args, const prxi_block_list *b, prxi_cuda_pages *p,
+                         prxi_cudnn_operands *x);
+void prxi_cuda_drop_pages(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args, const prxi_block_list *b);
 /* Brings a list to the device; pointers in a stay valid until the next call. */
 int  prxi_cuda_put_list(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args, const prxi_block_list *b, prxi_cu_attn *a);
 int  prxi_cuda_open_lists(prxi_cuda *cuda, prxi_ctx *c);

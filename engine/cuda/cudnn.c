@@ -5,7 +5,7 @@
 
 #include "cudnn.h"
 
-enum { PLANS = 128, KEY = 13 };
+enum { PLANS = 128, KEY = 14 };
 
 typedef struct plan {
     int64_t key[KEY];                       /* key[0]: what; 0: free */
@@ -140,9 +140,10 @@ size_t prxi_cudnn_version(const prxi_cudnn *u)
 
 enum { ATTENTION = 1, CONVOLUTION };
 
-static void key_attn(int64_t key[KEY], const prxi_cudnn_attn *s)
+static void key_attn(int64_t key[KEY], const prxi_cudnn_attn *s, int from)
 {
-    const int64_t k[KEY] = { ATTENTION, s->heads, s->head_dim, s->lse != 0, s->q_len, s->kv_len, s->ldq, s->ldk, s->ldv, s->ldo };
+    const int64_t k[KEY] = { ATTENTION, s->heads, s->head_dim, s->lse != 0, s->q_len, s->kv_len, s->ldq, s->ldk, s->ldv, s->ldo,
+                             s->rows, s->page, s->pages, from };
     memcpy(key, k, sizeof k);
 }
 
@@ -182,12 +183,12 @@ static int finish(prxi_ctx *c, prxi_cudnn *u, plan *p, void *graph, int from, co
     return PRX_OK;
 }
 
-static int plan_attn(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, prxi_cudnn_plan_info *info, plan **out)
+static int plan_attn(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, int from, prxi_cudnn_plan_info *info, plan **out)
 {
     int64_t key[KEY];
-    key_attn(key, s);
+    key_attn(key, s, from);
     *out = find(u, key);
-    return finish(c, u, *out, (*out)->build.plan ? NULL : prxi_cudnn_graph_attn(&(*out)->build, s), 0, "attention", info);
+    return finish(c, u, *out, (*out)->build.plan ? NULL : prxi_cudnn_graph_attn(&(*out)->build, s), from, "attention", info);
 }
 
 static int plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int from, prxi_cudnn_plan_info *info, plan **out)
@@ -198,10 +199,10 @@ static int plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int f
     return finish(c, u, *out, (*out)->build.plan ? NULL : prxi_cudnn_graph_conv(&(*out)->build, s), from, "convolution", info);
 }
 
-int prxi_cudnn_plan_attn(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, prxi_cudnn_plan_info *info)
+int prxi_cudnn_plan_attn(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, int from, prxi_cudnn_plan_info *info)
 {
     plan *p;
-    return plan_attn(c, u, s, info, &p);
+    return plan_attn(c, u, s, from, info, &p);
 }
 
 int prxi_cudnn_plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int from, prxi_cudnn_plan_info *info)
@@ -210,15 +211,27 @@ int prxi_cudnn_plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, i
     return plan_conv(c, u, s, from, info, &p);
 }
 
+static void forget(prxi_cudnn *u, const int64_t key[KEY])
+{
+    for (int i = 0; i < PLANS; i++)
+        if (memcmp(u->plans[i].key, key, sizeof u->plans[i].key) == 0) {
+            prxi_cudnn_drop(&u->plans[i].build);
+            memset(&u->plans[i], 0, sizeof u->plans[i]);
+        }
+}
+
+void prxi_cudnn_drop_attn(prxi_cudnn *u, const prxi_cudnn_attn *s, int from)
+{
+    int64_t key[KEY];
+    key_attn(key, s, from);
+    forget(u, key);
+}
+
 void prxi_cudnn_drop_conv(prxi_cudnn *u, const prxi_cudnn_conv *s, int from)
 {
     int64_t key[KEY];
     key_conv(key, s, from);
-    for (int i = 0; i < PLANS; i++)
-        if (memcmp(u->plans[i].key, key, sizeof key) == 0) {
-            prxi_cudnn_drop(&u->plans[i].build);
-            memset(&u->plans[i], 0, sizeof u->plans[i]);
-        }
+    forget(u, key);
 }
 
 /* ---- execution ---- */
@@ -266,14 +279,24 @@ static void *plain(const void *p)
     return (void *)(uintptr_t)p;
 }
 
-int prxi_cudnn_attention(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, float scale, const void *q, const void *k, const void *v,
-                         void *o, float *lse)
+int prxi_cudnn_attention(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, int from, const prxi_cudnn_operands *x)
 {
-    const int64_t ids[6] = { DNN_Q, DNN_K, DNN_V, DNN_O, DNN_SCALE, DNN_STATS };
-    void *const pointers[6] = { plain(q), plain(k), plain(v), o, &scale, lse };
+    float scale = x->scale;
+    int64_t ids[9] = { DNN_Q, DNN_K, DNN_V, DNN_O, DNN_SCALE };
+    void *pointers[9] = { plain(x->q), plain(x->k), plain(x->v), x->o, &scale };
+    int n = 5;
     plan *p;
-    const int err = plan_attn(c, u, s, NULL, &p);
-    return err < 0 ? err : run(c, u, p, s->lse ? 6 : 5, ids, pointers, "attention");
+    if (s->lse) {
+        ids[n] = DNN_STATS;
+        pointers[n++] = x->lse;
+    }
+    const int32_t *const tables[3] = { x->table, x->q_rows, x->kv_rows };
+    for (int i = 0; i < 3 && s->page; i++) {
+        ids[n] = DNN_TABLE + i;
+        pointers[n++] = plain(tables[i]);
+    }
+    const int err = plan_attn(c, u, s, from, NULL, &p);
+    return err < 0 ? err : run(c, u, p, n, ids, pointers, "attention");
 }
 
 int prxi_cudnn_convolution(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int from, const void *x, const void *w, const void *bias,

@@ -1,5 +1,5 @@
-/* Dense attention and 3-D convolution by cuDNN: graphs of one or two operations, planned once per shape. A plan needs no device: with a
- * profile (JSON as cuDNN writes it) everything up to execution happens without one. */
+/* Attention, dense or over pages of keys, and 3-D convolution by cuDNN: graphs of one or two operations, planned once per shape. A plan
+ * needs no device: with a profile (JSON as cuDNN writes it) everything up to execution happens without one. */
 #ifndef PRXI_CUDNN_H
 #define PRXI_CUDNN_H
 
@@ -10,7 +10,21 @@
 typedef struct prxi_cudnn_attn {
     int heads, head_dim, lse;               /* lse: it is wanted */
     int64_t q_len, kv_len, ldq, ldk, ldv, ldo;
+    /* Not 0: keys by pages, from 9.15 on. Entry i has queries [i rows, (i + 1) rows), and keys that lie in at most `pages` pages of the
+     * table's row i; page j is tokens [j page, (j + 1) page). What lies past the last token, up to whole entries and pages, is touched.
+     * With lse q_len is a multiple of rows. */
+    int rows, page, pages;
 } prxi_cudnn_attn;
+
+/* Of the device, multiples of 16 bytes; the last three for pages: [entries][pages] in the order of the keys, then queries and keys of each
+ * entry. */
+typedef struct prxi_cudnn_operands {
+    const void *q, *k, *v;
+    void *o;
+    float *lse;
+    float scale;
+    const int32_t *table, *q_rows, *kv_rows;
+} prxi_cudnn_operands;
 
 /* y[frames, height, width, out] = x * w + bias, bf16, channels last; w [out, kt, kh, kw, in], bias [out]: with one in f32, precompiled
  * engines fall away. x has kt - 1 frames more, in front: the history of a causal convolution, zeros at the start of a clip. Height and
@@ -37,15 +51,15 @@ int  prxi_cudnn_open(prxi_ctx *c, prxi_cudnn **out, const prxi_cudnn_api *api, v
 void prxi_cudnn_close(prxi_ctx *c, prxi_cudnn **u);
 size_t prxi_cudnn_version(const prxi_cudnn *u);
 
-/* Makes or finds the plan of a shape; info may be NULL. PRX_ENOTSUP with cuDNN's reason when it has none. */
-int prxi_cudnn_plan_attn(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, prxi_cudnn_plan_info *info);
-/* Of a convolution: the first configuration from number `from` on that can be planned. */
+/* Makes or finds the plan of a shape: the first configuration from number `from` on that can be planned. info may be NULL. PRX_ENOTSUP
+ * with cuDNN's reason when it has none. */
+int prxi_cudnn_plan_attn(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, int from, prxi_cudnn_plan_info *info);
 int prxi_cudnn_plan_conv(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int from, prxi_cudnn_plan_info *info);
 /* Forgets that plan: it was only tried. */
+void prxi_cudnn_drop_attn(prxi_cudnn *u, const prxi_cudnn_attn *s, int from);
 void prxi_cudnn_drop_conv(prxi_cudnn *u, const prxi_cudnn_conv *s, int from);
 /* Plans if need be, grows the workspace if need be, and queues the work. Pointers are of the device, multiples of 16 bytes. */
-int prxi_cudnn_attention(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, float scale, const void *q, const void *k, const void *v,
-                         void *o, float *lse);
+int prxi_cudnn_attention(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_attn *s, int from, const prxi_cudnn_operands *x);
 int prxi_cudnn_convolution(prxi_ctx *c, prxi_cudnn *u, const prxi_cudnn_conv *s, int from, const void *x, const void *w, const void *bias,
                            void *y);
 
@@ -74,7 +88,7 @@ void *prxi_cudnn_graph_conv(prxi_cudnn_build *b, const prxi_cudnn_conv *s);
 void prxi_cudnn_plan(prxi_cudnn_build *b, void *graph, void *device, int from);
 
 /* Names of the tensors of a graph. */
-enum { DNN_Q = 1, DNN_K, DNN_V, DNN_O, DNN_SCALE, DNN_STATS };
+enum { DNN_Q = 1, DNN_K, DNN_V, DNN_O, DNN_SCALE, DNN_STATS, DNN_TABLE, DNN_ROWS_Q, DNN_ROWS_KV };
 enum { DNN_X = 1, DNN_W, DNN_BIAS, DNN_Y, DNN_INNER };
 
 #endif

@@ -89,6 +89,10 @@ enum {
     DNN_SDPA_O = 2803,
     DNN_SDPA_STATS = 2804,
     DNN_SDPA_SCALE = 2805,
+    DNN_SDPA_TABLE_K = 2807,
+    DNN_SDPA_TABLE_V = 2808,
+    DNN_SDPA_ROWS_Q = 2809,
+    DNN_SDPA_ROWS_KV = 2810,
 };
 
 /* Types of attributes. */
@@ -109,6 +113,7 @@ enum {
 /* Values. */
 enum {
     DNN_F32 = 0,
+    DNN_INT32 = 4,
     DNN_BF16 = 9,
     DNN_POINTWISE_ADD = 0,
     DNN_CROSS_CORRELATION = 1,

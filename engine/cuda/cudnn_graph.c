@@ -74,10 +74,10 @@ static void *tensor(prxi_cudnn_build *b, int64_t id, int type, int n, const int6
     return t;
 }
 
-/* [1, heads, n, d] over [n, heads, d] with ld elements a token. */
-static void *heads_of(prxi_cudnn_build *b, int64_t id, int heads, int64_t n, int d, int64_t ld)
+/* [count, heads, n, d] over [count * n, heads, d] with ld elements a token. */
+static void *heads_of(prxi_cudnn_build *b, int64_t id, int64_t count, int heads, int64_t n, int d, int64_t ld)
 {
-    const int64_t dims[4] = { 1, heads, n, d }, strides[4] = { n * ld, d, ld, 1 };
+    const int64_t dims[4] = { count, heads, n, d }, strides[4] = { n * ld, d, ld, 1 };
     return tensor(b, id, DNN_BF16, 4, dims, strides, IN_MEMORY);
 }
 
@@ -99,14 +99,27 @@ static void *graph(prxi_cudnn_build *b, int n, void *const *ops)
 
 /* ---- attention ---- */
 
+/* Keys and values from the pages of a table, and how many of its queries and keys each entry has. */
+static void set_pages(prxi_cudnn_build *b, void *op, int64_t entries, int64_t pages)
+{
+    const int64_t dims[4] = { entries, 1, pages, 1 }, strides[4] = { pages, pages, 1, 1 };
+    const int64_t each[4] = { entries, 1, 1, 1 }, one[4] = { 1, 1, 1, 1 };
+    void *table = tensor(b, DNN_TABLE, DNN_INT32, 4, dims, strides, IN_MEMORY);
+    set_one(b, op, DNN_SDPA_TABLE_K, table);
+    set_one(b, op, DNN_SDPA_TABLE_V, table);
+    set_one(b, op, DNN_SDPA_ROWS_Q, tensor(b, DNN_ROWS_Q, DNN_INT32, 4, each, one, IN_MEMORY));
+    set_one(b, op, DNN_SDPA_ROWS_KV, tensor(b, DNN_ROWS_KV, DNN_INT32, 4, each, one, IN_MEMORY));
+}
+
 void *prxi_cudnn_graph_attn(prxi_cudnn_build *b, const prxi_cudnn_attn *s)
 {
-    const int64_t one[4] = { 1, 1, 1, 1 }, rows[4] = { 1, s->heads, s->q_len, 1 };
-    const int64_t row_strides[4] = { s->heads * s->q_len, s->q_len, 1, 1 };
-    void *q = heads_of(b, DNN_Q, s->heads, s->q_len, s->head_dim, s->ldq);
-    void *k = heads_of(b, DNN_K, s->heads, s->kv_len, s->head_dim, s->ldk);
-    void *v = heads_of(b, DNN_V, s->heads, s->kv_len, s->head_dim, s->ldv);
-    void *o = heads_of(b, DNN_O, s->heads, s->q_len, s->head_dim, s->ldo);
+    const int64_t n = s->page ? s->rows : s->q_len, m = s->page ? s->page : s->kv_len, one[4] = { 1, 1, 1, 1 };
+    const int64_t entries = (s->q_len + n - 1) / n, pages = (s->kv_len + m - 1) / m;
+    const int64_t rows[4] = { entries, s->heads, n, 1 }, row_strides[4] = { s->page ? n : s->heads * n, s->q_len, 1, 1 };
+    void *q = heads_of(b, DNN_Q, entries, s->heads, n, s->head_dim, s->ldq);
+    void *k = heads_of(b, DNN_K, pages, s->heads, m, s->head_dim, s->ldk);
+    void *v = heads_of(b, DNN_V, pages, s->heads, m, s->head_dim, s->ldv);
+    void *o = heads_of(b, DNN_O, entries, s->heads, n, s->head_dim, s->ldo);
     void *scale = tensor(b, DNN_SCALE, DNN_F32, 4, one, one, BY_VALUE);
     void *stats = s->lse ? tensor(b, DNN_STATS, DNN_F32, 4, rows, row_strides, IN_MEMORY) : NULL;
     void *op = prxi_cudnn_make(b, DNN_OP_SDPA);
@@ -117,6 +130,8 @@ void *prxi_cudnn_graph_attn(prxi_cudnn_build *b, const prxi_cudnn_attn *s)
     set_one(b, op, DNN_SDPA_SCALE, scale);
     if (s->lse)
         set_one(b, op, DNN_SDPA_STATS, stats);
+    if (s->page)
+        set_pages(b, op, entries, s->pages);
     prxi_cudnn_finish(b, op);
     return graph(b, 1, &op);
 }

@@ -15,6 +15,8 @@ typedef struct entry {
     int heads, n_tiles, n_items;
     void *memory;
     size_t at[PARTS];
+    int32_t *tables;                        /* for cuDNN */
+    prxi_cuda_pages pages;
 } entry;
 
 struct prxi_cuda_lists {
@@ -98,12 +100,14 @@ static int upload(prxi_cuda *cuda, prxi_ctx *c, entry *e, const prxi_attn_args *
 static void drop(prxi_cuda *cuda, prxi_ctx *c, entry *e)
 {
     prxi_device_free(c, &cuda->device, e->memory);
+    prxi_device_free(c, &cuda->device, e->tables);
     *e = (entry) { .id = 0 };
 }
 
 static int fits(const entry *e, uint64_t id, const prxi_attn_args *args, const prxi_block_list *b)
 {
-    return e->memory && e->id == id && e->list == b && e->heads == args->heads && e->q_len == args->q_len && e->kv_len == args->kv_len;
+    return (e->memory || e->tables) && e->id == id && e->list == b && e->heads == args->heads && e->q_len == args->q_len &&
+           e->kv_len == args->kv_len;
 }
 
 /* The entry to use; one that has no memory yet must be filled. */
@@ -119,7 +123,7 @@ static entry *choose(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args, c
     if (id)
         *next = (*next + 1) % KEPT;
     drop(cuda, c, e);                       /* waits for kernels that still read it */
-    *e = (entry) { id, dense ? NULL : b, args->q_len, args->kv_len, args->heads, 0, 0, NULL, { 0 } };
+    *e = (entry) { .id = id, .list = dense ? NULL : b, .q_len = args->q_len, .kv_len = args->kv_len, .heads = args->heads };
     return e;
 }
 
@@ -171,6 +175,56 @@ int prxi_cuda_put_list(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args,
     a->items = (const prxi_cu_tile *)(const void *)(base + e->at[ITEMS]);
     a->queue = (int32_t *)(void *)((unsigned char *)e->memory + e->at[QUEUE]);
     return PRX_OK;
+}
+
+static int upload_pages(prxi_cuda *cuda, prxi_ctx *c, entry *e, const prxi_block_list *b)
+{
+    size_t at[3];
+    const size_t n = prxi_cuda_page_words(&e->pages, at), bytes = n * sizeof(int32_t);
+    int32_t *host = prxi_calloc(c->mem, PRXI_MEM_SCRATCH, n, sizeof *host);
+    e->tables = host ? prxi_device_alloc(c, &cuda->device, PRXI_MEM_CACHE, bytes) : NULL;
+    int err = e->tables ? PRX_OK : prxi_fail_nomem(c, "pages of a block list", bytes);
+    if (err == PRX_OK) {
+        prxi_cuda_page_tables(b, &e->pages, host);
+        err = prxi_device_put(c, &cuda->device, e->tables, host, bytes);
+    }
+    prxi_free(c->mem, host);
+    return err;
+}
+
+int prxi_cuda_put_pages(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args, const prxi_block_list *b, prxi_cuda_pages *p,
+                        prxi_cudnn_operands *x)
+{
+    size_t at[3];
+    entry *e = b->id && !b->device ? choose(cuda, c, args, b, b->id, 0) : NULL;
+    const char *why = e && e->tables ? prxi_cuda_page_room(args, &e->pages) : prxi_cuda_page_shape(args, b, p);
+    if (why)
+        return prxi_fail(c, PRX_ENOTSUP, "attention by cuDNN's pages: %s", why);
+    if (!e->tables) {
+        e->pages = *p;
+        const int err = upload_pages(cuda, c, e, b);
+        if (err < 0) {
+            drop(cuda, c, e);
+            return err;
+        }
+    }
+    *p = e->pages;
+    prxi_cuda_page_words(p, at);
+    x->table = e->tables + at[0];
+    x->q_rows = e->tables + at[1];
+    x->kv_rows = e->tables + at[2];
+    return PRX_OK;
+}
+
+void prxi_cuda_drop_pages(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args, const prxi_block_list *b)
+{
+    for (int i = 0; i < KEPT; i++) {
+        entry *e = &cuda->lists->kept[i];
+        if (b->id && fits(e, b->id, args, b)) {
+            prxi_device_free(c, &cuda->device, e->tables);
+            e->tables = NULL;
+        }
+    }
 }
 
 int prxi_cuda_open_lists(prxi_cuda *cuda, prxi_ctx *c)

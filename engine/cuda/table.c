@@ -144,45 +144,24 @@ static void modulate(prxi_stream *s, const prxi_modulate_args *a)
 
 /* ---- attention ---- */
 
-/* On an error that is the context's, the reason is there; on one of the module, with the module. */
-static int by_own(prxi_cuda *u, prxi_stream *s, const prxi_cu_attn *a, prxi_dtype t)
-{
-    prxi_cu_attn x = *a;
-    if (!u->hopper || !u->module->attention90_takes(t, a))
-        return u->module->attention(u->dev, t, a);
-    const int err = x.copies ? PRX_OK : prxi_cuda_room(s->ctx, u, u->module->attention90_copies(a));
-    if (!x.copies)
-        x.copies = u->room;
-    if (err < 0)
-        prxi_stream_fail(s, err, "attention", "no memory for the order of a block list");
-    return err < 0 ? PRX_OK : u->module->attention90(u->dev, t, &x);
-}
-
-static void dense_by_cudnn(prxi_cuda *u, prxi_stream *s, const prxi_attn_args *a)
-{
-    const prxi_cudnn_attn shape = prxi_cuda_cudnn_shape(a);
-    const int err = prxi_cudnn_attention(s->ctx, u->cudnn, &shape, a->scale, a->q, a->k, a->v, a->o, a->lse);
-    if (err < 0)
-        prxi_stream_fail(s, err, "attention", "cuDNN failed");
-    done(s, PRX_OK);
-}
-
 static void attention(prxi_stream *s, const prxi_attn_args *a, const prxi_block_list *b, prxi_dtype t)
 {
-    prxi_cu_attn x = { a->heads, a->head_dim, a->q_len, a->kv_len, a->q, a->k, a->v, a->o, a->ldq, a->ldk, a->ldv, a->ldo,
-                       a->scale, a->tail_bias, a->lse, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL,
-                       NULL, NULL };
     prxi_cuda *u = a->heads > 0 && a->q_len > 0 ? ready(s) : NULL;
     if (!u)
         return;
-    if (!b && prxi_cuda_by_cudnn(s->ctx, u, a, t)) {
-        dense_by_cudnn(u, s, a);
+    const int err = prxi_cuda_attend(u, a, b, t);
+    u->own_failed = u->own.error.code < 0;
+    done(s, err);
+}
+
+static void prepare_attention(prxi_stream *s, prxi_dtype t, const prxi_attn_args *a, const prxi_block_list *b)
+{
+    prxi_cuda *u = a->heads > 0 && a->q_len > 0 ? ready(s) : NULL;
+    if (!u)
         return;
-    }
-    const int err = prxi_cuda_put_list(u, s->ctx, a, b, &x);
-    if (err < 0)
-        prxi_stream_fail(s, err, "attention", "the block list could not be brought to the device");
-    done(s, err < 0 ? PRX_OK : by_own(u, s, &x, t));
+    const int err = prxi_cuda_attend_prepare(u, a, b, t);
+    u->own_failed = u->own.error.code < 0;
+    done(s, err);
 }
 
 static void dense_f32(prxi_stream *s, const prxi_attn_args *a)
@@ -440,7 +419,7 @@ void prxi_cuda_kernels(prxi_kernels *k, prxi_cuda *cuda)
         .act = { { gelu_mul_f32, gelu_mul_bf16 }, { silu_f32, silu_bf16 }, { add_f32, add_bf16 }, { sub_f32, sub_bf16 },
                  f32_to_bf16, bf16_to_f32, f16_to_f32, softmax },
         .attn = { { dense_f32, dense_bf16 }, { blocks_f32, blocks_bf16 }, { nearest_f32, nearest_bf16 },
-                  { gather_f32, gather_bf16 } },
+                  { gather_f32, gather_bf16 }, prepare_attention },
         .outer = { { patchify_f32, patchify_bf16 }, unpatchify, modulate },
         .frame = { frame_norm, frame_clear, frame_copy, frame_dup, frame_latent, frame_carry, frame_rgb },
         .plain = { text_attention, wide_attention },

@@ -98,13 +98,14 @@ static void residual_norm(const forward *f, const group *g, void *o, const float
     r->d->k->norm.layernorm[r->d->dtype](f->s, &a);
 }
 
+/* Past the rows of a branch lie those of the next, whose output is made later. */
 static prxi_attn_args attn_args(const prxi_dit_run *r, void *q, const void *k, const void *v, void *o)
 {
     const prxi_dit_config *cfg = &r->d->cfg;
     const int64_t ld = r->d->dim;
     return (prxi_attn_args) { .heads = cfg->heads, .head_dim = cfg->head_dim, .q_len = r->tokens, .kv_len = r->tokens,
                               .q = q, .k = k, .v = v, .o = o, .ldq = ld, .ldk = ld, .ldv = ld, .ldo = ld,
-                              .scale = 1.0f / sqrtf((float)cfg->head_dim) };
+                              .scale = 1.0f / sqrtf((float)cfg->head_dim), .room = PRXI_ATTN_ROOM };
 }
 
 static void self_attention(const forward *f, const group *g, int layer)
@@ -133,6 +134,13 @@ static void self_attention(const forward *f, const group *g, int layer)
     }
 }
 
+static void to_text(const prxi_dit_run *r, int branch, prxi_attn_args *a)
+{
+    a->kv_len = r->text_rows[branch];
+    a->tail_bias = r->text_tail[branch];
+    a->room = 0;
+}
+
 static void cross_attention(const forward *f, const group *g, int layer)
 {
     prxi_dit_run *r = f->r;
@@ -142,8 +150,7 @@ static void cross_attention(const forward *f, const group *g, int layer)
         const int branch = f->base + g->first + i;
         const prxi_dit_text_kv *kv = &r->text[branch][layer];
         prxi_attn_args a = attn_args(r, offset(r, r->q, at), kv->k, kv->v, offset(r, r->n, at));
-        a.kv_len = r->text_rows[branch];
-        a.tail_bias = r->text_tail[branch];
+        to_text(r, branch, &a);
         d->k->attn.dense[d->dtype](f->s, &a);
     }
 }
@@ -266,6 +273,23 @@ static void run_head(const forward *f, int slot, float *v)
     prxi_dit_look(f->s, r, -1, "head", PRXI_F32, r->out_rows, r->tokens * values);
     const prxi_patch_args a = patch_args(r, d->cfg.out_channels, r->out_rows, v);
     d->k->outer.unpatchify(f->s, &a);
+}
+
+void prxi_dit_prepare(prxi_stream *s, prxi_dit_run *r, const prxi_attn_policy *attn, const void *attn_priv)
+{
+    const prxi_dit *d = r->d;
+    if (!d->k->attn.prepare)
+        return;
+    const prxi_block_list *list = attn->fixed ? attn->fixed(attn_priv) : NULL;
+    prxi_attn_args a = attn_args(r, r->q, r->k, r->v, r->n);
+    d->k->attn.prepare(s, d->dtype, &a, NULL);
+    if (list)
+        d->k->attn.prepare(s, d->dtype, &a, list);
+    for (int b = 0; b < r->clip.branches; b++) {
+        a = attn_args(r, r->q, r->text[b][0].k, r->text[b][0].v, r->n);
+        to_text(r, b, &a);
+        d->k->attn.prepare(s, d->dtype, &a, NULL);
+    }
 }
 
 void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, const float *latents,

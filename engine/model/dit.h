@@ -62,6 +62,8 @@ typedef struct prxi_dit_hooks {
     prxi_attn_probe *probes;               /* the same of recall and error, when the policy measures them; may be NULL */
 } prxi_dit_hooks;
 
+/* Before the first step: who serves attention of these shapes is decided, by time where the device says so. Errors go to the stream. */
+void prxi_dit_prepare(prxi_stream *s, prxi_dit_run *r, const prxi_attn_policy *attn, const void *attn_priv);
 /* v[b] (f32 [out_channels, T, H, W]) = model(latents f32 [in_channels, T, H, W], step->timestep, text of branch b), for all
  * branches; both lie where the kernels run. Errors go to the stream. */
 void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, const float *latents,

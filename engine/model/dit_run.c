@@ -12,7 +12,7 @@ static int64_t min64(int64_t a, int64_t b)
 
 typedef struct sizes {
     int64_t tokens, batch, dim, in_values, out_values;
-    size_t rope, mod, time, patches, out_rows, hidden, ffn;
+    size_t rope, mod, time, patches, out_rows, hidden, roomy, ffn;   /* roomy: hidden, with PRXI_ATTN_ROOM rows after it */
 } sizes;
 
 static sizes count(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype)
@@ -30,14 +30,15 @@ static sizes count(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_d
     z.patches = prxi_mul(tokens, (size_t)z.in_values * el);
     z.out_rows = prxi_mul(tokens, (size_t)z.out_values * sizeof(float));
     z.hidden = prxi_mul(rows, (size_t)z.dim * el);
+    z.roomy = prxi_add(z.hidden, PRXI_ATTN_ROOM * (size_t)z.dim * el);
     z.ffn = prxi_mul((size_t)min64(z.tokens * z.batch, PRXI_DIT_FFN_ROWS), (size_t)cfg->ffn_dim * el);
     return z;
 }
 
 static size_t arena_bytes(const sizes *z)
 {
-    const size_t parts[] = { z->rope, z->mod, z->time, z->patches, z->out_rows, z->hidden, z->hidden, z->hidden, z->hidden,
-                             z->hidden, z->ffn, (size_t)z->dim * 9 * sizeof(float) };
+    const size_t parts[] = { z->rope, z->mod, z->time, z->patches, z->out_rows, z->hidden, z->roomy, z->roomy, z->roomy,
+                             z->roomy, z->ffn, (size_t)z->dim * 9 * sizeof(float) };
     size_t sum = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         sum = prxi_add(sum, prxi_add(parts[i], 192));
@@ -137,10 +138,21 @@ static void carve_all(prxi_dit_run *r, const sizes *z)
     r->head = prxi_carve(a, (size_t)z->dim * 2 * sizeof(float));
     r->patches = prxi_carve(a, z->patches);
     r->out_rows = prxi_carve(a, z->out_rows);
-    void **const hidden[] = { &r->x, &r->n, &r->q, &r->k, &r->v };
-    for (int i = 0; i < 5; i++)
-        *hidden[i] = prxi_carve(a, z->hidden);
+    r->x = prxi_carve(a, z->hidden);
+    void **const roomy[] = { &r->n, &r->q, &r->k, &r->v };
+    for (int i = 0; i < 4; i++)
+        *roomy[i] = prxi_carve(a, z->roomy);
     r->ffn = prxi_carve(a, z->ffn);
+}
+
+/* What may be read past the last token is zero for good. */
+static int clear_room(prxi_ctx *c, const prxi_dit_run *r, const sizes *z)
+{
+    unsigned char *const p[3] = { r->q, r->k, r->v };
+    int err = PRX_OK;
+    for (int i = 0; i < 3 && err == PRX_OK; i++)
+        err = prxi_device_zero(c, r->d->k->device, p[i] + z->hidden, z->roomy - z->hidden);
+    return err;
 }
 
 /* The block of memory that everything of the run is carved from. */
@@ -152,7 +164,8 @@ static int open_memory(prxi_ctx *c, prxi_dit_run *r, const sizes *z)
     if (!r->arena.base || !r->sinusoid)
         return prxi_fail_nomem(c, "activations", bytes);
     carve_all(r, z);
-    return open_rope(c, r, z->rope);
+    const int err = clear_room(c, r, z);
+    return err < 0 ? err : open_rope(c, r, z->rope);
 }
 
 /* The valid rows and, once, the zero row that all padding shares, in the compute type where the kernels are. */

@@ -37,13 +37,14 @@ static prxi_cudnn *open_fake(void)
 static void check_attention(prxi_cudnn *u, int heads, int d, int n, int m, int lse)
 {
     const int64_t row = (int64_t)heads * d;
-    const prxi_cudnn_attn s = { heads, d, lse, n, m, row + 8, row + 16, 3 * row, row + 24 };
+    const prxi_cudnn_attn s = { heads, d, lse, n, m, row + 8, row + 16, 3 * row, row + 24, 0, 0, 0 };
     const float scale = 0.3f;
     prxi_bf16 *q = values((size_t)(n * s.ldq)), *k = values((size_t)(m * s.ldk)), *v = values((size_t)(m * s.ldv));
     prxi_bf16 *o = values((size_t)(n * s.ldo));
     float *sums = calloc((size_t)(heads * n), sizeof *sums);
     double worst = 0;
-    REQUIRE(prxi_cudnn_attention(&ctx, u, &s, scale, q, k, v, o, lse ? sums : NULL) == PRX_OK, "%s", ctx.error.text);
+    const prxi_cudnn_operands x = { .q = q, .k = k, .v = v, .o = o, .lse = lse ? sums : NULL, .scale = scale };
+    REQUIRE(prxi_cudnn_attention(&ctx, u, &s, 0, &x) == PRX_OK, "%s", ctx.error.text);
     for (int h = 0; h < heads; h++)
         for (int i = 0; i < n; i++) {
             double sum = 0, out[128] = { 0 };
@@ -135,8 +136,8 @@ static void check_eviction(void)
 {
     prxi_cudnn *u = open_fake();
     for (int i = 1; i <= 300; i++) {
-        const prxi_cudnn_attn s = { 1, 64, 0, i, 8, 64, 64, 64, 64 };
-        CHECK(prxi_cudnn_plan_attn(&ctx, u, &s, NULL) == PRX_OK, "%s", ctx.error.text);
+        const prxi_cudnn_attn s = { 1, 64, 0, i, 8, 64, 64, 64, 64, 0, 0, 0 };
+        CHECK(prxi_cudnn_plan_attn(&ctx, u, &s, 0, NULL) == PRX_OK, "%s", ctx.error.text);
     }
     CHECK(fake_cudnn_alive() < 128 * 64, "%d descriptors", fake_cudnn_alive());
     prxi_cudnn_close(&ctx, &u);
@@ -145,14 +146,15 @@ static void check_eviction(void)
 
 static int everything(void)
 {
-    static const prxi_cudnn_attn s = { 1, 64, 1, 2, 2, 64, 64, 64, 64 };
+    static const prxi_cudnn_attn s = { 1, 64, 1, 2, 2, 64, 64, 64, 64, 0, 0, 0 };
     static const prxi_cudnn_conv conv = { 8, 8, 1, 2, 2, 3, 3, 3, 16, 16 };
     static prxi_bf16 x[4096];
     float lse[2];
+    const prxi_cudnn_operands operands = { .q = x, .k = x, .v = x, .o = x + 1024, .lse = lse, .scale = 1 };
     prxi_cudnn *u = NULL;
     int err = prxi_cudnn_open(&ctx, &u, fake_cudnn(), NULL, NULL, NULL, NULL);
     if (err == PRX_OK)
-        err = prxi_cudnn_attention(&ctx, u, &s, 1, x, x, x, x + 1024, lse);
+        err = prxi_cudnn_attention(&ctx, u, &s, 0, &operands);
     if (err == PRX_OK)
         err = prxi_cudnn_convolution(&ctx, u, &conv, 0, x, x, x, x + 2048);
     prxi_cudnn_close(&ctx, &u);
@@ -200,8 +202,9 @@ static void check_missing(void)
     fake_cudnn_version(91900);
     prxi_clear(&ctx);
     REQUIRE(prxi_cudnn_open(&ctx, &u, fake_cudnn(), NULL, "{}", NULL, NULL) == PRX_OK, "%s", ctx.error.text);
-    static const prxi_cudnn_attn s = { 1, 64, 0, 2, 2, 64, 64, 64, 64 };
-    CHECK(prxi_cudnn_attention(&ctx, u, &s, 1, &s, &s, &s, &u, NULL) == PRX_ENOTSUP, "a profile runs nothing");
+    static const prxi_cudnn_attn s = { 1, 64, 0, 2, 2, 64, 64, 64, 64, 0, 0, 0 };
+    const prxi_cudnn_operands x = { .q = &s, .k = &s, .v = &s, .o = &u, .scale = 1 };
+    CHECK(prxi_cudnn_attention(&ctx, u, &s, 0, &x) == PRX_ENOTSUP, "a profile runs nothing");
     prxi_clear(&ctx);
     prxi_cudnn_close(&ctx, &u);
 }

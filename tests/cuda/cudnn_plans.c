@@ -19,8 +19,22 @@ static const chip chips[] = {
 
 /* Wan at 480p and 720p; a small network; text; with and without log-sum-exp. */
 static const prxi_cudnn_attn attns[] = {
-    { 12, 128, 0, 32760, 32760, 1536, 1536, 1536, 1536 }, { 40, 128, 1, 75600, 75600, 5120, 5120, 5120, 5120 },
-    { 4, 64, 0, 1152, 1152, 256, 768, 768, 256 },         { 12, 128, 0, 32760, 512, 1536, 1536, 1536, 1536 },
+    { 12, 128, 0, 32760, 32760, 1536, 1536, 1536, 1536, 0, 0, 0 }, { 40, 128, 1, 75600, 75600, 5120, 5120, 5120, 5120, 0, 0, 0 },
+    { 4, 64, 0, 1152, 1152, 256, 768, 768, 256, 0, 0, 0 }, { 12, 128, 0, 32760, 512, 1536, 1536, 1536, 1536, 0, 0, 0 },
+};
+
+/* Lists by pages: Radial at 480p and 720p, smaller pages, small heads, log-sum-exp. */
+static const prxi_cudnn_attn paged[] = {
+    { 12, 128, 0, 32760, 32760, 1536, 1536, 1536, 1536, 128, 128, 256 },
+    { 40, 128, 0, 75600, 75600, 5120, 5120, 5120, 5120, 128, 128, 300 },
+    { 40, 128, 0, 75600, 75600, 5120, 5120, 5120, 5120, 128, 64, 600 },
+    { 12, 128, 0, 32760, 32760, 1536, 1536, 1536, 1536, 128, 16, 1024 },
+    { 12, 128, 0, 32760, 32760, 1536, 1536, 1536, 1536, 64, 64, 512 },
+    { 4, 64, 0, 1152, 1152, 256, 256, 256, 256, 128, 128, 9 },
+    { 4, 64, 0, 1152, 1152, 256, 256, 256, 256, 64, 16, 40 },
+    { 12, 128, 1, 32768, 32768, 1536, 1536, 1536, 1536, 128, 128, 256 },
+    { 12, 128, 0, 32760, 32760, 1536, 1536, 1536, 1536, 128, 8, 2048 },
+    { 12, 128, 0, 32760, 32760, 1536, 1536, 1536, 1536, 128, 32, 512 },
 };
 
 /* The decoder of Wan, in the rows of its rings: convolutions of the largest and the smallest stage, in time alone, between counts of
@@ -62,10 +76,12 @@ static void plan_for(prxi_ctx *c, const prxi_cudnn_api *api, const chip *p)
     profile(p, text, sizeof text);
     REQUIRE(prxi_cudnn_open(c, &u, api, NULL, text, NULL, NULL) == PRX_OK, "%s: %s", p->name, c->error.text);
     for (size_t i = 0; i < sizeof attns / sizeof *attns; i++)
-        report(c, p, "attention", i, prxi_cudnn_plan_attn(c, u, &attns[i], &info), &info);
+        report(c, p, "attention", i, prxi_cudnn_plan_attn(c, u, &attns[i], 0, &info), &info);
+    for (size_t i = 0; i < sizeof paged / sizeof *paged; i++)
+        report(c, p, "pages", i, prxi_cudnn_plan_attn(c, u, &paged[i], 0, &info), &info);
     for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
         report(c, p, "convolution", i, prxi_cudnn_plan_conv(c, u, &convs[i], 0, &info), &info);
-    CHECK(prxi_cudnn_plan_attn(c, u, &attns[0], &again) == PRX_OK && again.configs > 0, "%s: a plan is found again", p->name);
+    CHECK(prxi_cudnn_plan_attn(c, u, &attns[0], 0, &again) == PRX_OK && again.configs > 0, "%s: a plan is found again", p->name);
     prxi_cudnn_close(c, &u);
 }
 

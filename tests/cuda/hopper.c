@@ -182,7 +182,7 @@ static void check(int seed)
     cuda_tables(NULL, NULL, &ops);
     prxi_stream_init(&s, &ctx, 1);
     s.device = cuda_device();
-    const prxi_attn_args a = { HEADS, p.d, p.n, p.m, p.q, p.k, p.v, p.o, p.ld, p.ld, p.ld, p.ld, p.scale, p.tail, p.lse };
+    const prxi_attn_args a = { HEADS, p.d, p.n, p.m, p.q, p.k, p.v, p.o, p.ld, p.ld, p.ld, p.ld, p.scale, p.tail, p.lse, 0 };
     emu_fail_launch(0);
     ops.blocks[PRXI_BF16](&s, &a, &p.list);
     CHECK(prxi_stream_error(&s) == PRX_OK, "seed %d: %s", seed, ctx.error.text);
@@ -217,7 +217,7 @@ static void check_svg2(int seed)
     const prxi_attn_env env = { .layers = 1, .heads = HEADS, .head_dim = d, .branches = 1, .steps = 1, .frames = FRAMES, .grid_h = SIDE,
                                 .grid_w = SIDE, .tokens = N, .family = "wan", .dtype = PRXI_BF16, .n_threads = 1, .ops = &ops,
                                 .device = cuda_device() };
-    prxi_attn_call call = { 0, 0, 0, { HEADS, d, N, N, x[0], x[1], x[2], x[3], ld, ld, ld, ld, 0.1f, 0, NULL } };
+    prxi_attn_call call = { 0, 0, 0, { HEADS, d, N, N, x[0], x[1], x[2], x[3], ld, ld, ld, ld, 0.1f, 0, NULL, 0 } };
     void *priv = must(1, policy->priv_size);
     REQUIRE(prxi_option_defaults(&ctx, policy->options, priv) == PRX_OK &&
             prxi_option_set(&ctx, policy->options, priv, "", "first_times_fp", "0") == PRX_OK &&

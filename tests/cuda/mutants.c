@@ -219,7 +219,7 @@ static int attention(int type, int d)
     prxi_stream_init(&s, &ctx, 1);
     s.device = cuda_device();
     const float scale = 1 / sqrtf((float)d), tail = logf(3);
-    const prxi_attn_args a = { 1, d, Q, KEYS, q, k, v, o, d, d, d, d, scale, tail, NULL };
+    const prxi_attn_args a = { 1, d, Q, KEYS, q, k, v, o, d, d, d, d, scale, tail, NULL, 0 };
     prxi_attn_ops ops;
     cuda_tables(NULL, NULL, &ops);
     ops.blocks[type](&s, &a, &list);
@@ -295,7 +295,7 @@ static int hopper(void)
     s.device = cuda_device();
     cuda_tables(NULL, NULL, &ops);
     cuda_under_test()->hopper = 1;
-    const prxi_attn_args a = { HEADS, D, Q, KEYS, q, k, v, o, ROW, ROW, ROW, ROW, 0.2f, logf(3), NULL };
+    const prxi_attn_args a = { HEADS, D, Q, KEYS, q, k, v, o, ROW, ROW, ROW, ROW, 0.2f, logf(3), NULL, 0 };
     ops.blocks[1](&s, &a, &list);
     cuda_under_test()->hopper = 0;
     int good = prxi_stream_error(&s) == PRX_OK;

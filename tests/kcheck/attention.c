@@ -145,7 +145,7 @@ static void run(const problem *p, const prxi_attn_ops *ops, int threads, int wit
     memset(p->lse, 0x5a, ((size_t)p->heads * (size_t)p->n + 1) * sizeof *p->lse);
     const int64_t ld = (int64_t)p->row;
     const prxi_attn_args a = { p->heads, p->d, p->n, p->m, p->q, p->k, p->v, p->o, ld, ld, ld, ld, p->scale, p->tail,
-                               with_lse ? p->lse : NULL };
+                               with_lse ? p->lse : NULL, 0 };
     if (p->sparse || p->permute)
         ops->blocks[p->type](&s, &a, &p->list);
     else

@@ -27,7 +27,7 @@ static void fill(uint64_t seed)
 
 static prxi_attn_args args_of(int64_t first, int64_t n, float *out, float *sums)
 {
-    return (prxi_attn_args) { HEADS, D, N, n, q, k + first * ROW, v + first * ROW, out, ROW, ROW, ROW, ROW, 1 / sqrtf(D), 0, sums };
+    return (prxi_attn_args) { HEADS, D, N, n, q, k + first * ROW, v + first * ROW, out, ROW, ROW, ROW, ROW, 1 / sqrtf(D), 0, sums, 0 };
 }
 
 static void merge(prxi_stream *s)

@@ -102,7 +102,7 @@ static prxi_block_list list_of(void)
 static prxi_attn_args args_of(int out)
 {
     const int64_t ld = HEADS * t.d;
-    return (prxi_attn_args) { HEADS, t.d, t.n, t.m, t.q, t.k, t.v, t.o[out], ld, ld, ld, ld, 1 / sqrtf((float)t.d), 0, NULL };
+    return (prxi_attn_args) { HEADS, t.d, t.n, t.m, t.q, t.k, t.v, t.o[out], ld, ld, ld, ld, 1 / sqrtf((float)t.d), 0, NULL, 0 };
 }
 
 /* Both outputs are means of values with weights that are off by a rounding to the type, the exponential's polynomial and f32 sums. */

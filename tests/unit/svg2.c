@@ -175,7 +175,7 @@ static void permuted_rows(const cJSON *x, const cJSON *want, const int32_t *perm
     float *v = must((size_t)(n * d), sizeof *v), *o = must((size_t)(n * d), sizeof *o);
     int32_t *start = must((size_t)n + 1, sizeof *start), *cols = must((size_t)n, sizeof *cols);
     int64_t *rows = must((size_t)n + 1, sizeof *rows);
-    const prxi_attn_args a = { 1, d, n, n, v, v, v, o, d, d, d, d, 1, 0, NULL };
+    const prxi_attn_args a = { 1, d, n, n, v, v, v, o, d, d, d, d, 1, 0, NULL, 0 };
     prxi_stream s;
     prxi_stream_init(&s, &ctx, 1);
     for (int i = 0; i <= n; i++) {
@@ -286,7 +286,7 @@ static void block_attention(const prxi_attn_ops *table)
         }
         const int64_t ld = heads * d;
         const int m = cJSON_GetArraySize(item(cJSON_GetObjectItem(one, "k"), 0));
-        const prxi_attn_args a = { heads, d, n, m, q, k, v, o, ld, ld, ld, ld, 1 / sqrtf((float)d), 0, NULL };
+        const prxi_attn_args a = { heads, d, n, m, q, k, v, o, ld, ld, ld, ld, 1 / sqrtf((float)d), 0, NULL, 0 };
         const prxi_block_list list = { 1, nq, nk, q_start, k_start, row, cols, NULL, NULL, 0, NULL };
         prxi_stream_init(&s, &ctx, 2);
         table->blocks[PRXI_F32](&s, &a, &list);
@@ -356,7 +356,7 @@ static prxi_attn_call call_of(const rig *r, int step, int layer, int branch)
 {
     const int64_t n = r->env.tokens + r->env.text_tokens;
     return (prxi_attn_call) { step, layer, branch,
-                              { 2, 24, n, n, r->q, r->k, r->v, r->o, 48, 48, 48, 48, 1 / sqrtf(24), 0, NULL } };
+                              { 2, 24, n, n, r->q, r->k, r->v, r->o, 48, 48, 48, 48, 1 / sqrtf(24), 0, NULL, 0 } };
 }
 
 static const prxi_block_list *choose(rig *r, prxi_stream *s, int step, int layer, int branch, double *density)
