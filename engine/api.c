@@ -97,25 +97,16 @@ static int bench_conv(prx_engine *e, prxi_stream *s, const char *options, cJSON 
     return prxi_bench_conv(&e->ctx, s, e->kernels.isa, rows);
 }
 
-static int bench_step(prx_engine *e, prxi_stream *s, const char *options, cJSON *rows)
-{
-    return prxi_bench_step(e, s, options, 0, rows);
-}
-
-static int bench_decode(prx_engine *e, prxi_stream *s, const char *options, cJSON *rows)
-{
-    return prxi_bench_step(e, s, options, 1, rows);
-}
-
 static const bench_call benches[] = {
     { "cache", prxi_bench_cache },
     { "gemm", bench_gemm }, { "norm", bench_norm }, { "attention", bench_attention },
-    { "conv", bench_conv }, { "step", bench_step }, { "decode", bench_decode }, { "qkv", prxi_bench_qkv },
+    { "conv", bench_conv }, { "step", prxi_bench_step }, { "decode", prxi_bench_decode }, { "qkv", prxi_bench_qkv },
 };
 
 /* With --device cuda. */
 static const bench_call device_benches[] = {
-    { "gemm", prxi_bench_cuda_gemm }, { "norm", prxi_bench_cuda_norm }, { "attention", prxi_bench_cuda_attention }, { "step", bench_step },
+    { "gemm", prxi_bench_cuda_gemm }, { "norm", prxi_bench_cuda_norm }, { "attention", prxi_bench_cuda_attention },
+    { "step", prxi_bench_step }, { "decode", prxi_bench_decode },
 };
 
 PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char **json)
@@ -139,8 +130,8 @@ PRX_API int prx_bench(prx_engine *e, const char *what, const char *options, char
     for (size_t i = 0; i < sizeof benches / sizeof *benches; i++)
         known |= strcmp(what, benches[i].name) == 0;
     if (!found && known)
-        err = prxi_fail(&e->ctx, PRX_ENOTSUP, "device cuda: bench %s: gemm, norm, attention and step are there; --device cpu has "
-                        "the others", what);
+        err = prxi_fail(&e->ctx, PRX_ENOTSUP, "device cuda: bench %s: gemm, norm, attention, step and decode are there; --device "
+                        "cpu has the others", what);
     else if (!found)
         err = prxi_fail(&e->ctx, PRX_EINVAL, "bench: '%s': all, cache, gemm, norm, attention, conv, step, decode or qkv expected",
                         what);

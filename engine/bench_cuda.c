@@ -1,4 +1,4 @@
-#include "bench_cuda.h"
+#include "bench_cuda_int.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -13,9 +13,8 @@
 
 enum { NOISE = 1 << 20, CHECKED_TILES = 8 };
 
-typedef struct settings {
-    int64_t tokens, heads, head_dim, ffn, repeats;
-} settings;
+typedef prxi_bench_cuda_settings settings;
+typedef prxi_bench_cuda bench;
 
 static const prxi_option options[] = {
     { "tokens", PRXI_OPT_INT, offsetof(settings, tokens), 1, 1 << 20, NULL, "32760", "of a clip" },
@@ -26,17 +25,6 @@ static const prxi_option options[] = {
     { .name = NULL },
 };
 
-typedef struct bench {
-    prx_engine *e;
-    prxi_ctx *c;
-    prxi_stream *s;
-    prxi_cuda *u;
-    prxi_dtype t;
-    settings set;
-    int64_t dim;                    /* heads * head_dim */
-    cJSON *rows;
-} bench;
-
 static int open_bench(bench *b, prx_engine *e, prxi_stream *s, const char *text, cJSON *rows)
 {
     *b = (bench) { .e = e, .c = &e->ctx, .s = s, .u = e->cuda, .t = e->dtype, .rows = rows };
@@ -45,7 +33,7 @@ static int open_bench(bench *b, prx_engine *e, prxi_stream *s, const char *text,
     return err;
 }
 
-static void wait_for_device(const bench *b)
+void prxi_bench_cuda_wait(const prxi_bench_cuda *b)
 {
     const int err = b->u->module->sync(b->u->dev);
     if (err < 0)
@@ -82,7 +70,7 @@ static void drop(const bench *b, void **p, int n)
         prxi_device_free(b->c, &b->u->device, p[i]);
 }
 
-static cJSON *add_row(const bench *b, const char *op, const char *shape, const prxi_contender *c)
+cJSON *prxi_bench_cuda_row(const prxi_bench_cuda *b, const char *op, const char *shape, const prxi_contender *c)
 {
     cJSON *row = cJSON_CreateObject();
     cJSON_AddStringToObject(row, "op", op);
@@ -97,7 +85,7 @@ static cJSON *add_row(const bench *b, const char *op, const char *shape, const p
     return row;
 }
 
-static int race(const bench *b, prxi_contender *c, int n)
+int prxi_bench_cuda_race(const prxi_bench_cuda *b, prxi_contender *c, int n)
 {
     prxi_race(c, n, (int)b->set.repeats, 0);
     return prxi_stream_error(b->s);
@@ -117,7 +105,7 @@ static void run_linear(void *cookie)
     const int err = d->linear(d, &l->a);
     if (err < 0)
         prxi_stream_fail(l->b->s, err, "bench gemm", d->error(d));
-    wait_for_device(l->b);
+    prxi_bench_cuda_wait(l->b);
 }
 
 /* One row of the table: a layer in the compute type, or with weights in 8 bits, which p[4] and p[5] have room for. */
@@ -132,10 +120,10 @@ static int one_linear(const bench *b, void *const p[6], int64_t n, int64_t k, in
     int err = eight_bits ? d->quantise(d, (int)b->t, n, k, p[1], k, p[4], p[5]) : PRX_OK;
     if (err < 0)
         return prxi_fail(b->c, err, "bench gemm: %s", d->error(d));
-    err = race(b, &c, 1);
+    err = prxi_bench_cuda_race(b, &c, 1);
     snprintf(shape, sizeof shape, "%lldx%lldx%lld", (long long)l.a.m, (long long)n, (long long)k);
     snprintf(name, sizeof name, "linear%s%s", gelu ? "_gelu" : "", eight_bits ? "_fp8" : "");
-    cJSON *row = err == PRX_OK ? add_row(b, name, shape, &c) : NULL;
+    cJSON *row = err == PRX_OK ? prxi_bench_cuda_row(b, name, shape, &c) : NULL;
     cJSON_AddNumberToObject(row, "gflops", 2e-9 * (double)l.a.m * (double)n * (double)k / c.best);
     return err;
 }
@@ -210,7 +198,7 @@ static void run_rows(void *cookie)
 {
     const row_run *t = cookie;
     t->fn(t->r);
-    wait_for_device(t->r->b);
+    prxi_bench_cuda_wait(t->r->b);
 }
 
 static int bench_rows(bench *b, const row_case *r)
@@ -228,9 +216,9 @@ static int bench_rows(bench *b, const row_case *r)
     for (size_t i = 0; i < sizeof ops / sizeof *ops && err == PRX_OK; i++) {
         row_run op = { r, ops[i].fn }, copy = { r, row_copy };
         prxi_contender c[2] = { { .fn = run_rows, .cookie = &op }, { .fn = run_rows, .cookie = &copy } };
-        err = race(b, c, 2);
+        err = prxi_bench_cuda_race(b, c, 2);
         const double rate = ops[i].passes * array / c[0].best, whole = 2 * array / c[1].best;
-        cJSON *row = err == PRX_OK ? add_row(b, ops[i].name, shape, &c[0]) : NULL;
+        cJSON *row = err == PRX_OK ? prxi_bench_cuda_row(b, ops[i].name, shape, &c[0]) : NULL;
         cJSON_AddNumberToObject(row, "gbytes", rate * 1e-9);
         cJSON_AddNumberToObject(row, "copy_gbytes", whole * 1e-9);
         cJSON_AddNumberToObject(row, "share", rate / whole);
@@ -277,7 +265,7 @@ static void run_attention(void *cookie)
         x->b->e->device_kernels.attn.blocks[x->b->t](x->b->s, x->a, x->list);
     else
         x->b->e->device_kernels.attn.dense[x->b->t](x->b->s, x->a);
-    wait_for_device(x->b);
+    prxi_bench_cuda_wait(x->b);
     u->want = want;
 }
 
@@ -331,7 +319,7 @@ static int race_kernels(const bench *b, const kernel *k, int n, const char *op, 
         cases[i] = (attn_case) { b, &k[i], a, list };
         c[i] = (prxi_contender) { .fn = run_attention, .cookie = &cases[i] };
     }
-    int err = race(b, c, n);
+    int err = prxi_bench_cuda_race(b, c, n);
     const double flop = 4 * density * (double)a->q_len * (double)a->kv_len * (double)b->dim;
     char shape[96];
     snprintf(shape, sizeof shape, "%lldx%lldx%lld", (long long)b->set.heads, (long long)a->q_len, (long long)b->set.head_dim);
@@ -342,7 +330,7 @@ static int race_kernels(const bench *b, const kernel *k, int n, const char *op, 
         run_attention(&cases[i]);
         if ((err = distance(b, &cases[i], scratch, &error)) < 0)
             break;
-        cJSON *row = add_row(b, op, shape, &c[i]);
+        cJSON *row = prxi_bench_cuda_row(b, op, shape, &c[i]);
         cJSON_AddStringToObject(row, "kernel", k[i].name);
         cJSON_AddNumberToObject(row, "density", density);
         cJSON_AddNumberToObject(row, "gflops", 1e-9 * flop / c[i].best);
@@ -442,5 +430,5 @@ int prxi_bench_cuda_attention(prx_engine *e, prxi_stream *s, const char *text, c
     for (size_t i = 0; i < sizeof densities / sizeof *densities && err == PRX_OK; i++)
         err = race_list(&b, k, own, "attention_clusters", &a, 256, 120, 1, densities[i], atomic_fetch_add(&lists, 1), p[4], &dense);
     drop(&b, p, 5);
-    return err;
+    return err < 0 ? err : prxi_bench_cuda_svg2(&b);
 }

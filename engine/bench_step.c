@@ -1,5 +1,4 @@
-/* Denoising steps, dense and sparse, and one decode of a model of published shape with random weights, beside the linear-layer rate of
- * the same run. */
+/* Denoising steps, dense and sparse, of a model of published shape with random weights, beside the linear-layer rate of the same run. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,16 +7,14 @@
 
 #include "bench.h"
 #include "bench_attn.h"
+#include "bench_size.h"
 #include "engine/core/option.h"
 #include "engine/core/rng.h"
 #include "job.h"
 
-enum { MOST_SETTINGS = 4096 };
+typedef prxi_bench_size settings;
 
-typedef struct settings {
-    int64_t width, height, frames, heads, layers, ffn, base, repeats, text;
-    char attention[PRXI_OPT_STRING_MAX];
-} settings;
+enum { MOST_SETTINGS = 4096 };
 
 #define AT(field) offsetof(settings, field)
 
@@ -31,6 +28,8 @@ static const prxi_option options[] = {
     { "base", PRXI_OPT_INT, AT(base), 8, 256, NULL, "96", "VAE base width" },
     { "text", PRXI_OPT_INT, AT(text), 1, 512, NULL, "20", "valid rows of both prompts" },
     { "repeats", PRXI_OPT_INT, AT(repeats), 1, PRXI_BENCH_TURNS, NULL, "3", "timed runs" },
+    { "linear_rate", PRXI_OPT_DOUBLE, AT(linear_rate), 0, 1e9, NULL, "0", "TFLOP/s that linear layers reach: with the next one, a floor" },
+    { "attention_rate", PRXI_OPT_DOUBLE, AT(attention_rate), 0, 1e9, NULL, "0", "TFLOP/s that dense attention reaches" },
     { "attention", PRXI_OPT_STRING, AT(attention), 0, 0, NULL, "dense", "a sparse one: its steps too, in turns with dense ones" },
     { NULL, PRXI_OPT_INT, 0, 0, 0, NULL, NULL, NULL },
 };
@@ -47,7 +46,7 @@ static double median(double *t, int n)
 }
 
 /* The best linear layer of this run in this dtype, ours or oneDNN's. */
-static double gemm_rate(prxi_ctx *c, prxi_stream *s, uint32_t isa, prxi_dtype dtype)
+double prxi_bench_gemm_rate(prxi_ctx *c, prxi_stream *s, uint32_t isa, prxi_dtype dtype)
 {
     cJSON *rows = cJSON_CreateArray();
     const cJSON *row;
@@ -67,8 +66,8 @@ static double gemm_rate(prxi_ctx *c, prxi_stream *s, uint32_t isa, prxi_dtype dt
     return best;
 }
 
-static void add_row(cJSON *rows, const char *op, const char *shape, prxi_dtype dtype, const double *t, int n, double gflop,
-                    double rate)
+void prxi_bench_add_times(cJSON *rows, const char *op, const char *shape, prxi_dtype dtype, const double *t, int n, double gflop,
+                          double rate)
 {
     double sorted[PRXI_BENCH_TURNS];
     memcpy(sorted, t, (size_t)n * sizeof *t);
@@ -89,16 +88,36 @@ static void add_row(cJSON *rows, const char *op, const char *shape, prxi_dtype d
     cJSON_AddItemToArray(rows, o);
 }
 
-/* ---- step ---- */
-
 /* What the network formally does for one step with guidance: 512 text rows and their keys included, although both are computed once
  * per prompt here. */
-static double step_gflop(const settings *z, double density)
+typedef struct work {
+    double linear, attention;   /* GFLOP */
+} work;
+
+static work step_work(const settings *z, double density)
 {
     const double d = (double)z->heads * 128, ffn = (double)z->ffn, tokens = (double)prxi_bench_tokens(z->width, z->height, z->frames);
     const double linear = 12 * tokens * d * d + 4 * tokens * d * ffn + 4 * 512 * d * d;
     const double attention = 4 * density * tokens * tokens * d + 4 * 512 * tokens * d;
-    return 2e-9 * (double)z->layers * (linear + attention);
+    return (work) { 2e-9 * (double)z->layers * linear, 2e-9 * (double)z->layers * attention };
+}
+
+static double step_gflop(const settings *z, double density)
+{
+    const work w = step_work(z, density);
+    return w.linear + w.attention;
+}
+
+/* Seconds at the rates that were given; lists of blocks reach 0.8 of the dense rate (gpu.md 1.4). */
+static void add_floor(cJSON *row, const settings *z, double density)
+{
+    const double efficiency = density < 1 ? 0.8 : 1;
+    const work w = step_work(z, density);
+    if (!(z->linear_rate > 0 && z->attention_rate > 0))
+        return;
+    const double seconds = 1e-3 * (w.linear / z->linear_rate + w.attention / (efficiency * z->attention_rate));
+    cJSON_AddNumberToObject(row, "floor_seconds", seconds);
+    cJSON_AddNumberToObject(row, "over_floor", cJSON_GetObjectItem(row, "seconds_median")->valuedouble / seconds);
 }
 
 /* Policies by turns. */
@@ -145,7 +164,7 @@ static void add_expected(cJSON *row, const prxi_bench_attn *a, const prxi_dit_co
 static void add_steps(prx_engine *e, prxi_stream *s, const timed *job, const prxi_dit_config *cfg, cJSON *rows)
 {
     const settings *z = job->z;
-    const double rate = s->device ? 0 : gemm_rate(&e->ctx, s, e->kernels.isa, e->dtype);
+    const double rate = s->device ? 0 : prxi_bench_gemm_rate(&e->ctx, s, e->kernels.isa, e->dtype);
     char shape[96], op[64];
     snprintf(shape, sizeof shape, "%lldx%lldx%lld, layers %lld", (long long)z->width, (long long)z->height, (long long)z->frames,
              (long long)z->layers);
@@ -153,8 +172,10 @@ static void add_steps(prx_engine *e, prxi_stream *s, const timed *job, const prx
         const prxi_bench_attn *a = &job->attn[i];
         const double density = i ? prxi_bench_attn_density(a, cfg) : 1, sparse = (double)(cfg->layers - a->plan.dense_layers) / cfg->layers;
         snprintf(op, sizeof op, "step%s%s", i ? ", " : "", i ? a->policy->name : "");
-        add_row(rows, op, shape, e->dtype, a->seconds, (int)z->repeats, step_gflop(z, 1 - sparse * (1 - density)), rate);
+        const double overall = 1 - sparse * (1 - density);
+        prxi_bench_add_times(rows, op, shape, e->dtype, a->seconds, (int)z->repeats, step_gflop(z, overall), rate);
         cJSON *row = cJSON_GetArrayItem(rows, cJSON_GetArraySize(rows) - 1);
+        add_floor(row, z, overall);
         if (i)
             cJSON_AddNumberToObject(row, "density", density);
         if (i && !isnan(a->plan.sparse_density))
@@ -185,96 +206,23 @@ static int with_dit(prx_engine *e, prxi_stream *s, const settings *z, const char
     return err;
 }
 
-/* ---- decode ---- */
-
-/* Convolutions of the decoder by stage, as models.md section 7 counts them: 9.57 TFLOP for 256 x 256 x 17 at base 96. */
-static double conv_gflop(double positions, double in, double out, double taps)
+int prxi_bench_size_parse(prxi_ctx *c, const char *text, prxi_bench_size *z)
 {
-    return 2e-9 * positions * in * out * taps;
+    return prxi_option_parse(c, options, z, "", text);
 }
 
-static double decode_gflop(const settings *z)
-{
-    const double b = (double)z->base, T = (double)((z->frames - 1) / 4 + 1), hw = (double)(z->height / 8) * (double)(z->width / 8);
-    const double c[4] = { 4 * b, 4 * b, 2 * b, b }, in[4] = { 4 * b, 2 * b, 2 * b, b };
-    double frames = T, area = hw, sum = conv_gflop(T * hw, 16, 4 * b, 27) + 4 * conv_gflop(T * hw, 4 * b, 4 * b, 27) +
-                                       conv_gflop(T * hw, 4 * b, 16 * b, 1) + 4e-9 * T * hw * hw * 4 * b;
-    for (int i = 0; i < 4; i++) {
-        const double n = frames * area;
-        sum += conv_gflop(n, in[i], c[i], 27) + 5 * conv_gflop(n, c[i], c[i], 27) + (in[i] != c[i] ? conv_gflop(n, in[i], c[i], 1) : 0);
-        if (i < 2) {
-            sum += conv_gflop((frames - 1) * area, c[i], 2 * c[i], 3);
-            frames = 2 * frames - 1;
-        }
-        if (i < 3) {
-            area *= 4;
-            sum += conv_gflop(frames * area, c[i], c[i] / 2, 9);
-        }
-    }
-    return sum + conv_gflop(frames * area, b, 3, 27);
-}
-
-static int decode_once(prxi_ctx *c, prxi_stream *s, const prxi_vae *v, const prxi_vae_job *job, const float *z, float *rgb, double *t)
-{
-    prxi_decoder *d = NULL;
-    const double begin = prxi_now();
-    int n, err = prxi_decoder_open(c, &d, v, job);
-    for (int i = 0; i < job->frames && err == PRX_OK; i++)
-        err = prxi_decoder_next(c, s, d, z, i, rgb, &n);
-    *t = prxi_now() - begin;
-    prxi_decoder_close(c, &d);
-    return err == PRX_OK ? prxi_stream_error(s) : err;
-}
-
-static int time_decodes(prx_engine *e, prxi_stream *s, const settings *z, const char *dir, double *t, double *workspace)
-{
-    prxi_ctx *c = &e->ctx;
-    prxi_vae *v = NULL;
-    const prxi_vae_job job = { (int)((z->frames - 1) / 4 + 1), (int)z->height / 8, (int)z->width / 8, 0, PRXI_CONV_AUTO };
-    const size_t n = 16 * (size_t)job.frames * (size_t)job.height * (size_t)job.width;
-    const size_t pixels = 4 * (size_t)z->height * (size_t)z->width * 3;
-    float *buf = prxi_calloc(c->mem, PRXI_MEM_FRAMES, n + pixels, sizeof *buf);
-    int err = buf ? prxi_bench_write_vae(c, dir, (int)z->base) : prxi_fail_nomem(c, "frames", n + pixels);
-    if (err == PRX_OK)
-        err = prxi_vae_open(c, &v, dir, &e->kernels, e->dtype);
-    for (int i = -1; i < z->repeats && err == PRX_OK; i++) {
-        double once;
-        err = decode_once(c, s, v, &job, buf, buf + n, &once);
-        if (i >= 0)
-            t[i] = once;
-    }
-    *workspace = v ? (double)prxi_decoder_bytes(v, &job) : 0;
-    prxi_vae_close(c, &v);
-    prxi_free(c->mem, buf);
-    return err;
-}
-
-static int with_vae(prx_engine *e, prxi_stream *s, const settings *z, const char *dir, cJSON *rows)
-{
-    double t[PRXI_BENCH_TURNS], workspace = 0;
-    char shape[96];
-    const int err = time_decodes(e, s, z, dir, t, &workspace);
-    if (err < 0)
-        return err;
-    snprintf(shape, sizeof shape, "%lldx%lldx%lld, base %lld", (long long)z->width, (long long)z->height, (long long)z->frames,
-             (long long)z->base);
-    add_row(rows, "decode", shape, e->dtype, t, (int)z->repeats, decode_gflop(z), gemm_rate(&e->ctx, s, e->kernels.isa, e->dtype));
-    cJSON_AddNumberToObject(cJSON_GetArrayItem(rows, cJSON_GetArraySize(rows) - 1), "workspace_bytes", workspace);
-    return PRX_OK;
-}
-
-int prxi_bench_step(prx_engine *e, prxi_stream *s, const char *text, int decode, cJSON *rows)
+int prxi_bench_step(prx_engine *e, prxi_stream *s, const char *text, cJSON *rows)
 {
     settings z;
     char dir[] = "/tmp/praxino-bench-XXXXXX", own[MOST_SETTINGS], policy[MOST_SETTINGS];
     int err = prxi_bench_split(&e->ctx, text, own, policy, MOST_SETTINGS);
     if (err == PRX_OK)
-        err = prxi_option_parse(&e->ctx, options, &z, "", decode ? text : own);
+        err = prxi_bench_size_parse(&e->ctx, own, &z);
     if (err < 0)
         return err;
     if (!mkdtemp(dir))
         return prxi_fail(&e->ctx, PRX_EIO, "bench: no temporary folder in /tmp");
-    err = decode ? with_vae(e, s, &z, dir, rows) : with_dit(e, s, &z, policy, dir, rows);
+    err = with_dit(e, s, &z, policy, dir, rows);
     prxi_bench_remove(dir);
     return err;
 }
