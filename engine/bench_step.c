@@ -8,6 +8,7 @@
 #include "bench.h"
 #include "bench_attn.h"
 #include "bench_size.h"
+#include "engine/core/device.h"
 #include "engine/core/option.h"
 #include "engine/core/rng.h"
 #include "job.h"
@@ -133,13 +134,20 @@ static int time_run(void *cookie, prxi_stream *s, prxi_dit_run *run)
     const settings *z = job->z;
     const prxi_bench_clip clip = prxi_bench_clip_of(z->width, z->height, z->frames, z->text);
     const size_t n = prxi_bench_latents(&clip);
-    float *x = prxi_alloc(s->ctx->mem, PRXI_MEM_ACTIVATIONS, 3 * n * sizeof *x);
-    if (!x)
-        return prxi_fail_nomem(s->ctx, "latents", 3 * n * sizeof *x);
+    float *noise = prxi_alloc(s->ctx->mem, PRXI_MEM_ACTIVATIONS, n * sizeof *noise);
+    float *x = prxi_device_alloc(s->ctx, s->device, PRXI_MEM_ACTIVATIONS, 3 * n * sizeof *x);
     prxi_rng rng;
     prxi_rng_seed(&rng, 0);
-    prxi_rng_normal(&rng, x, n);
+    if (noise && x)
+        prxi_rng_normal(&rng, noise, n);
+    const int err = noise && x ? prxi_device_put(s->ctx, s->device, x, noise, n * sizeof *noise)
+                               : prxi_fail_nomem(s->ctx, "latents", 3 * n * sizeof *x);
+    prxi_free(s->ctx->mem, noise);
     float *const v[PRXI_BRANCHES] = { x + n, x + 2 * n };
+    if (err < 0) {
+        prxi_device_free(s->ctx, s->device, x);
+        return err;
+    }
     for (int k = 0; k < job->n; k++)
         prxi_dit_prepare(s, run, job->attn[k].policy, job->attn[k].priv);
     for (int i = -1; i < z->repeats; i++)
@@ -148,7 +156,7 @@ static int time_run(void *cookie, prxi_stream *s, prxi_dit_run *run)
             if (i >= 0)
                 job->attn[k].seconds[i] = t;
         }
-    prxi_free(s->ctx->mem, x);
+    prxi_device_free(s->ctx, s->device, x);
     return prxi_stream_error(s);
 }
 

@@ -7,7 +7,8 @@ emulation=$PRX_BINARY/tests/libpraxino_cuda_emu.so
 render() { "$PRAXINO" render "a red ball" $quick "$@"; }
 
 PRAXINO_CUDA_MODULE=$tmp/none.so
-export PRAXINO_CUDA_MODULE
+PRAXINO_EMU_SPLIT=1             # the emulated device's memory is out of the host's reach
+export PRAXINO_CUDA_MODULE PRAXINO_EMU_SPLIT
 expect 4 "no module" "$PRAXINO" doctor --device cuda
 says "no CUDA module" "no module"
 expect 4 "no module" render --device cuda -o "$tmp/a.y4m"
@@ -166,18 +167,28 @@ if [ -f "$builtin/model_index.json" ]; then
     check "quant: PSNR ${psnr:-inf}, and not the same" awk -v p="${psnr:-99}" 'BEGIN { exit !(p > 30 && p < 90) }'
 fi
 expect 4 "a bench of the CPU" "$PRAXINO" bench conv --device cuda
-says "attention and step" "a bench of the CPU"
+says "step and decode" "a bench of the CPU"
 # Benchmarks run on the emulated device; their times mean nothing, what kernels compute does.
 small="--set repeats=1 --set tokens=150 --set heads=1"
 # shellcheck disable=SC2086
 expect 0 "bench attention" env PRAXINO_EMU_CHIP=90 "$PRAXINO" bench attention --device cuda $small --set head_dim=64 --json "$tmp/attn.json"
 check "every list on both kernels" [ "$(grep -c '"error"' "$tmp/attn.json")" = 28 ]
 check "kernels agree" awk '/"error"/ { n++; gsub(/[",]/, ""); if (!($2 < 0.01)) bad++ } END { exit bad > 0 || n == 0 }' "$tmp/attn.json"
+check "svg2: its density, and what it costs" awk '/"attention_svg2"/ { on = 1 } on && /"(density|overhead|share)"/ {
+    gsub(/[",]/, ""); if ($2 > 0) n++ } END { exit n != 3 }' "$tmp/attn.json"
 # shellcheck disable=SC2086
 expect 0 "bench gemm" "$PRAXINO" bench gemm --device cuda $small --set head_dim=32 --set ffn=64
 # shellcheck disable=SC2086
 expect 0 "bench norm" "$PRAXINO" bench norm --device cuda $small --set head_dim=32
-expect 0 "bench step" "$PRAXINO" bench step --device cuda --set repeats=1 --set width=32 --set height=32 --set frames=1 --set heads=1 \
-    --set layers=1 --set ffn=32 --set text=2
+tiny="--set repeats=1 --set width=32 --set height=32"
+# shellcheck disable=SC2086
+expect 0 "bench step" "$PRAXINO" bench step --device cuda $tiny --set frames=1 --set heads=1 --set layers=1 --set ffn=32 --set text=2 \
+    --set linear_rate=720 --set attention_rate=690 --json "$tmp/step.json"
+# 0.0688128 GFLOP of linear layers, those of 512 rows of text included, and 0.0021135 of attention
+check "the floor of a step" awk '/"floor_seconds"/ { gsub(/[",]/, ""); ok = $2 > 9.863e-8 && $2 < 9.864e-8 } END { exit !ok }' \
+    "$tmp/step.json"
+# shellcheck disable=SC2086
+expect 0 "bench decode" "$PRAXINO" bench decode --device cuda $tiny --set frames=5 --set base=8 --json "$tmp/decode.json"
+check "a decode took time" grep -q '"workspace_bytes"' "$tmp/decode.json"
 absent "$tmp/b.y4m"
 finish

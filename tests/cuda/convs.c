@@ -66,6 +66,7 @@ static void open_layer(prxi_cuda *u, layer *l, int kt, int k)
         bias[i] = prxi_bf16_to_f32(prxi_f32_to_bf16(noise()));
     const prxi_conv_desc d = { .weight = w, .bias = bias, .cout = OUT, .cin = IN, .kt = kt, .kh = k, .kw = k, .dtype = PRXI_BF16,
                                .device = &u->device };
+    emu_share(l, sizeof *l);
     prxi_conv_init_ref(&l->ops);
     REQUIRE(prxi_conv_open(&ctx, &l->conv, &l->ops, &d) == PRX_OK, "%s", ctx.error.text);
     for (int i = 0; i < 3 * HEIGHT * ROW + IN; i++)
@@ -104,6 +105,7 @@ static int call(prxi_cuda *u, const prxi_conv_args *a, int prepare)
 static void check_numbers(prxi_cuda *u, int kt, int k, int add)
 {
     static layer l, other;
+    emu_share(&other, sizeof other);
     open_layer(u, &l, kt, k);
     for (int oldest = 0; oldest < (kt == 3 ? 3 : 1); oldest++) {
         other = l;
@@ -227,6 +229,9 @@ static void check_memory(void)
 static void multiply(prxi_cuda *u, int n)
 {
     static float x[64], w[64], y[64];
+    emu_share(x, sizeof x);
+    emu_share(w, sizeof w);
+    emu_share(y, sizeof y);
     for (int m = 1; m <= n; m++) {
         const prxi_device_linear a = { m, 4, 8, PRXI_F32, PRXI_F32, 0, x, w, NULL, 8, 4, y, NULL };
         CHECK(u->device.linear(&u->device, &a) == PRX_OK, "%s", u->device.error(&u->device));

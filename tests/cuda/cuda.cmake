@@ -3,7 +3,7 @@ file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/engine/cuda/dev/*.cu)
 list(FILTER kernels EXCLUDE REGEX "/(device|gemm_lt)\\.cu$")
 set(emulation ${kernels} cuda/emu_device.cu)
 set_source_files_properties(${emulation} PROPERTIES LANGUAGE CXX)
-add_library(cuda_emu OBJECT ${emulation} cuda/emu.cpp cuda/emu90.cpp ${PRX_CUDA_ROWS})
+add_library(cuda_emu OBJECT ${emulation} cuda/emu.cpp cuda/emu90.cpp cuda/emu_memory.cpp ${PRX_CUDA_ROWS})
 set_source_files_properties(${PRX_CUDA_ROWS} PROPERTIES GENERATED TRUE)
 add_dependencies(cuda_emu praxino_cuda_rows)
 target_include_directories(cuda_emu PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
@@ -20,10 +20,11 @@ function(prx_cuda_test name source)
     target_compile_definitions(cuda_${name} PRIVATE PRXI_KCHECK_CUDA PRX_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                                PRX_VECTORS_DIR="${PRX_VECTORS}")
     target_link_libraries(cuda_${name} PRIVATE praxino_static)
-    set_target_properties(cuda_${name} PROPERTIES LINKER_LANGUAGE CXX)
+    # exports: the stand-in for cuDNN, a library, looks for the emulation in the program
+    set_target_properties(cuda_${name} PROPERTIES LINKER_LANGUAGE CXX ENABLE_EXPORTS ON)
     add_test(NAME cuda/${name} COMMAND cuda_${name} ${ARGN})
     set_tests_properties(cuda/${name} PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT} SKIP_RETURN_CODE 77
-                         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+                         ENVIRONMENT PRAXINO_EMU_SPLIT=1 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endfunction()
 
 # The kernel checks of the CPU with the tables of the device, and the network against the numbers of diffusers.
@@ -46,8 +47,8 @@ foreach(name dit text vae)
 endforeach()
 foreach(name attention dit)
     add_test(NAME cuda/${name}_hopper COMMAND cuda_${name})
-    set_tests_properties(cuda/${name}_hopper PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT} ENVIRONMENT PRAXINO_EMU_CHIP=90
-                         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(cuda/${name}_hopper PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT}
+                         ENVIRONMENT "PRAXINO_EMU_CHIP=90;PRAXINO_EMU_SPLIT=1" WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endforeach()
 
 add_executable(cuda_jobs cuda/jobs.c)
@@ -57,7 +58,7 @@ target_compile_definitions(cuda_jobs PRIVATE PRX_SOURCE_DIR="${PROJECT_SOURCE_DI
 target_link_libraries(cuda_jobs PRIVATE praxino_static)
 add_test(NAME cuda/jobs COMMAND cuda_jobs)
 set_tests_properties(cuda/jobs PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT}
-                     ENVIRONMENT "PRAXINO_DATA=${PROJECT_SOURCE_DIR};PRAXINO_CUDA_MODULE=$<TARGET_FILE:praxino_cuda_emu>")
+    ENVIRONMENT "PRAXINO_DATA=${PROJECT_SOURCE_DIR};PRAXINO_CUDA_MODULE=$<TARGET_FILE:praxino_cuda_emu>;PRAXINO_EMU_SPLIT=1")
 
 add_test(NAME cuda/mutated_sources COMMAND sh cuda/mutants.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set(env "PRX_SOURCE=${PROJECT_SOURCE_DIR}" "PRX_BINARY=${PROJECT_BINARY_DIR}" "CXX=${CMAKE_CXX_COMPILER}"
@@ -87,7 +88,7 @@ target_link_libraries(cuda_fake_library PRIVATE praxino_static m)
 set_target_properties(cuda_fake_library PROPERTIES PREFIX "" OUTPUT_NAME fake_cudnn)
 add_test(NAME cuda/vae_cudnn COMMAND cuda_vae wan21_patch2)
 set_tests_properties(cuda/vae_cudnn PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
-                     ENVIRONMENT "PRAXINO_CUDNN=$<TARGET_FILE:cuda_fake_library>;PRAXINO_CUDA_TUNE=1;PRAXINO_CACHE=")
+                     ENVIRONMENT "PRAXINO_CUDNN=$<TARGET_FILE:cuda_fake_library>;PRAXINO_CUDA_TUNE=1;PRAXINO_CACHE=;PRAXINO_EMU_SPLIT=1")
 add_executable(cuda_cudnn_plans cuda/cudnn_plans.c)
 add_dependencies(cuda_cudnn_plans cuda_null_driver)
 target_compile_definitions(cuda_cudnn_plans PRIVATE NULL_DRIVER="$<TARGET_FILE:cuda_null_driver>")

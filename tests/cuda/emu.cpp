@@ -311,6 +311,7 @@ bool left_out(emu_site *s)
 const char *emu_run(const char *op, dim3 grid, int threads, size_t shared, const std::function<void()> &kernel)
 {
     std::lock_guard<std::mutex> hold(m.lock);
+    const emu_as_device here;
     m.dead = false;
     m.launched.push_back(op);
     m.clock += 100;

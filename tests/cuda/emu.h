@@ -84,5 +84,6 @@ static inline uint32_t float_bits(float f)
 }
 
 #include "emu90.h"
+#include "emu_memory.h"
 
 #endif

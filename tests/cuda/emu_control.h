@@ -30,6 +30,11 @@ int  emu_launched(const char *op);
 double emu_clock(double microseconds);
 /* Products whose algorithm was found where it had been left, since the last call. */
 int  emu_gemms_recalled(void);
+/* From now on kernels may be given pointers to these bytes of the host, as if they were managed memory. */
+void emu_share(const void *p, size_t bytes);
+/* Between these the caller is the device: its memory may be touched. */
+void emu_device_begin(void);
+void emu_device_end(void);
 /* Blocks of device memory that are held, and their bytes. */
 int  emu_blocks(void);
 size_t emu_bytes(void);

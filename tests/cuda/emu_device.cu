@@ -1,13 +1,13 @@
-/* The device of the emulation: memory is the host's, everything happens at once. What is handed out begins as NaN. */
+/* The device of the emulation: everything happens at once. Memory that is handed out begins as NaN. */
 #include "engine/cuda/dev/device.cuh"
 
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "emu_control.h"
+#include "emu_memory.h"
 
-static int blocks, allocations, refused;
+static int pinned, allocations, refused;
 
 /* A slot's bytes arrive when kernels are told that they may be waited for, not before; to fill a slot that has not been left is a fault. */
 static struct {
@@ -27,14 +27,12 @@ int emu_refuse_memory(int n)
 
 int emu_blocks(void)
 {
-    return blocks;
+    return emu_memory_blocks() + pinned;
 }
-
-static size_t held;
 
 size_t emu_bytes(void)
 {
-    return held;
+    return emu_memory_bytes();
 }
 
 enum { MULTIPROCESSORS = 3 };
@@ -89,38 +87,39 @@ static int alive(void *dev, const char *op)
     return emu_device_lost() ? prxi_cu_fail(as_device(dev), PRX_EIO, op, "the device is lost") : PRX_OK;
 }
 
+/* False: refused, and why is recorded. */
+static bool may_take(device *d)
+{
+    if (alive(d, "device memory") < 0)
+        return false;
+    if (++allocations == refused)
+        prxi_cu_fail(d, PRX_ENOMEM, "device memory", "out of memory");
+    return allocations != refused;
+}
+
 void *prxi_cu_alloc(void *dev, size_t bytes)
 {
-    if (alive(dev, "device memory") < 0)
-        return nullptr;
-    if (++allocations == refused) {
-        prxi_cu_fail(as_device(dev), PRX_ENOMEM, "device memory", "out of memory");
-        return nullptr;
-    }
-    void *p = aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (p)
-        memset(p, 0xff, bytes);
-    blocks += p != nullptr;
-    held += p ? malloc_usable_size(p) : 0;
-    return p;
+    return may_take(as_device(dev)) ? emu_memory_take(bytes, false) : nullptr;
 }
 
 void *prxi_cu_alloc_shared(void *dev, size_t bytes)
 {
-    return prxi_cu_alloc(dev, bytes);
+    return may_take(as_device(dev)) ? emu_memory_take(bytes, true) : nullptr;
 }
 
 void prxi_cu_release(void *dev, void *p)
 {
     (void)dev;
-    blocks -= p != nullptr;
-    held -= p ? malloc_usable_size(p) : 0;
-    free(p);
+    if (p && !emu_memory_give(p)) {
+        fprintf(stderr, "emulated device: a block was written beyond its end, or is none\n");
+        abort();
+    }
 }
 
 int prxi_cu_put(void *dev, void *to, const void *host, size_t bytes)
 {
     const int err = alive(dev, "copy to the device");
+    const emu_as_device here;
     if (err == PRX_OK)
         memcpy(to, host, bytes);
     return err;
@@ -129,6 +128,7 @@ int prxi_cu_put(void *dev, void *to, const void *host, size_t bytes)
 int prxi_cu_get(void *dev, void *host, const void *from, size_t bytes)
 {
     const int err = alive(dev, "copy from the device");
+    const emu_as_device here;
     if (err == PRX_OK)
         memcpy(host, from, bytes);
     return err;
@@ -137,25 +137,37 @@ int prxi_cu_get(void *dev, void *host, const void *from, size_t bytes)
 int prxi_cu_copy(void *dev, void *to, const void *from, size_t bytes)
 {
     const int err = alive(dev, "copy on the device");
+    const emu_as_device here;
+    const void *both[2] = { to, from };
+    if (bytes > 0 && emu_memory_is_host(both, sizeof both))
+        return prxi_cu_fail(as_device(dev), PRX_EINTERNAL, "copy on the device", "memory of the host");
     if (err == PRX_OK)
         memcpy(to, from, bytes);
     return err;
 }
 
+/* Page-locked memory is the host's. */
 void *prxi_cu_alloc_host(void *dev, size_t bytes)
 {
-    return prxi_cu_alloc(dev, bytes);
+    void *p = may_take(as_device(dev)) ? malloc(bytes) : nullptr;
+    if (p)
+        memset(p, 0xff, bytes);
+    pinned += p != nullptr;
+    return p;
 }
 
 void prxi_cu_release_host(void *dev, void *p)
 {
-    prxi_cu_release(dev, p);
+    (void)dev;
+    pinned -= p != nullptr;
+    free(p);
 }
 
 int prxi_cu_fetch(void *dev, int slot, void *to, const void *host, size_t bytes)
 {
     if (slots[slot].read)
         return prxi_cu_fail(as_device(dev), PRX_EINTERNAL, "copy of weights", "the slot is still being read");
+    const emu_as_device here;
     memset(to, 0xff, bytes);
     slots[slot] = { to, host, bytes, false };
     return PRX_OK;
@@ -164,6 +176,7 @@ int prxi_cu_fetch(void *dev, int slot, void *to, const void *host, size_t bytes)
 int prxi_cu_arrive(void *dev, int slot)
 {
     (void)dev;
+    const emu_as_device here;
     if (slots[slot].bytes)
         memcpy(slots[slot].to, slots[slot].from, slots[slot].bytes);
     slots[slot].bytes = 0;
@@ -181,6 +194,7 @@ int prxi_cu_leave(void *dev, int slot)
 int prxi_cu_zero(void *dev, void *p, size_t bytes)
 {
     (void)dev;
+    const emu_as_device here;
     memset(p, 0, bytes);
     return PRX_OK;
 }

@@ -1,5 +1,6 @@
 #include "fake_cudnn.h"
 
+#include <dlfcn.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -300,6 +301,20 @@ static int convolve(const descriptor *op, const descriptor *bias_op, const descr
     return 0;
 }
 
+/* The host cannot touch the memory of the emulated device: that is what this is while it computes. Where the emulation is not part of this
+ * program it is in the module; without one, memory is the host's. */
+static void be_device(const char *call)
+{
+    const char *module = getenv("PRAXINO_CUDA_MODULE");
+    void *library = dlopen(module && *module ? module : NULL, RTLD_NOW | RTLD_NOLOAD), *entry = library ? dlsym(library, call) : NULL;
+    void (*fn)(void) = NULL;
+    memcpy(&fn, &entry, sizeof fn);
+    if (fn)
+        fn();
+    if (library)
+        dlclose(library);
+}
+
 static int execute(void *handle, void *plan, void *pack)
 {
     const descriptor *graph = part(part(plan, DNN_PLAN_CONFIG), DNN_HEURISTIC_GRAPH);
@@ -309,9 +324,12 @@ static int execute(void *handle, void *plan, void *pack)
     value(pack, DNN_PACK_WORKSPACE, &workspace, sizeof workspace);
     if (fails() || handle != &calls || !workspace || (watcher && watcher((int)engine_of(plan))))
         return FAILED;
+    be_device("emu_device_begin");
     memset(workspace, 0x7f, WORKSPACE);
     memcpy(ops, all->bytes, (size_t)all->n * sizeof *ops);
-    return ops[0]->kind == DNN_OP_SDPA ? attend(ops[0], pack) : convolve(ops[0], ops[1], pack);
+    const int status = ops[0]->kind == DNN_OP_SDPA ? attend(ops[0], pack) : convolve(ops[0], ops[1], pack);
+    be_device("emu_device_end");
+    return status;
 }
 
 const prxi_cudnn_api *fake_cudnn(void)

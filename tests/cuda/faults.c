@@ -13,7 +13,7 @@ enum { FRAMES = 2, SIDE = 8, ROWS = 3, ELEMS = 16 * FRAMES * SIDE * SIDE };
 
 static prxi_mem mem;
 static prxi_ctx ctx;
-static float latents[ELEMS], text[ROWS * 64], v[ELEMS], good[ELEMS];       /* of the host, which is the emulated device too */
+static float latents[ELEMS], text[ROWS * 64], v[ELEMS], good[ELEMS];       /* shared with the device */
 
 enum { FORWARDS = 2 };
 static const char *model = MODEL;
@@ -123,6 +123,9 @@ int main(void)
         latents[i] = (float)random_normal(&rng);
     for (int i = 0; i < ROWS * 64; i++)
         text[i] = (float)random_normal(&rng);
+    emu_share(latents, sizeof latents);
+    emu_share(text, sizeof text);
+    emu_share(v, sizeof v);
     open_device(&cuda);
     emu_fail_launch(0);
     emu_refuse_memory(0);

@@ -25,6 +25,8 @@ static void open_kernels(void)
     prxi_kernels_init(&kernels, 0);
 #ifdef PRXI_KCHECK_CUDA
     prxi_cuda_kernels(&kernels, cuda_under_test());
+    emu_share(latents, sizeof latents);
+    emu_share(v, sizeof v);
 #endif
 }
 
@@ -64,14 +66,27 @@ static const char *look(net *n)
     return found ? found : "nothing";
 }
 
-/* A value of the network's memory is not finite, then what it was again. Memory of the emulated device is the host's. */
+/* Puts a value into the network's memory; what was there. */
+static float put(void *values, prxi_dtype t, int i, float value)
+{
+#ifdef PRXI_KCHECK_CUDA
+    emu_device_begin();
+#endif
+    const float was = prxi_load(values, t, (size_t)i);
+    prxi_store(values, t, (size_t)i, value);
+#ifdef PRXI_KCHECK_CUDA
+    emu_device_end();
+#endif
+    return was;
+}
+
+/* A value of the network's memory is not finite, then what it was again. */
 static void check_place(net *n, void *values, prxi_dtype t, int i, const char *want)
 {
-    const float was = prxi_load(values, t, (size_t)i);
-    prxi_store(values, t, (size_t)i, (i % 2 ? NAN : INFINITY));
+    const float was = put(values, t, i, i % 2 ? NAN : INFINITY);
     const char *got = look(n);
     CHECK(strncmp(got, want, strlen(want)) == 0, "'%s' instead of '%s'", got, want);
-    prxi_store(values, t, (size_t)i, was);
+    put(values, t, i, was);
 }
 
 static void check_places(prxi_dtype t)

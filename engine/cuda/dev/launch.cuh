@@ -36,7 +36,8 @@ static int launch(device *d, const char *op, void (*kernel)(P...), dim3 grid, in
 {
     if (shared > (size_t)d->shared_max)
         return prxi_cu_fail(d, PRX_ENOTSUP, op, "more shared memory than this device has");
-    const char *fault = emu_run(op, grid, threads, shared, [&] { kernel(args...); });
+    const bool host = (emu_points_to_host(args) || ...);
+    const char *fault = host ? "an argument points to memory of the host" : emu_run(op, grid, threads, shared, [&] { kernel(args...); });
     return fault ? prxi_cu_fail(d, PRX_EINTERNAL, op, fault) : PRX_OK;
 }
 
