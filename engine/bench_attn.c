@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/core/device.h"
 #include "engine/core/option.h"
 #include "engine/job.h"
 
@@ -92,6 +93,7 @@ double prxi_bench_attn_step(prxi_stream *s, prxi_dit_run *run, prxi_bench_attn *
     const double begin = prxi_now();
     memset(reports, 0, sizeof reports);
     prxi_dit_forward(s, run, &st, x, &hooks, v);
+    prxi_stream_wait(s);
     return prxi_now() - begin;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "engine/core/device.h"
 #include "engine/core/option.h"
 #include "engine/core/race.h"
 #include "engine/cuda/cuda.h"
@@ -31,13 +32,6 @@ static int open_bench(bench *b, prx_engine *e, prxi_stream *s, const char *text,
     const int err = prxi_option_parse(b->c, options, &b->set, "", text);
     b->dim = b->set.heads * b->set.head_dim;
     return err;
-}
-
-void prxi_bench_cuda_wait(const prxi_bench_cuda *b)
-{
-    const int err = b->u->module->sync(b->u->dev);
-    if (err < 0)
-        prxi_stream_fail(b->s, err, "bench", b->u->module->last_error(b->u->dev));
 }
 
 /* Device memory of n elements of about normal noise, repeated; NULL, with an error, when there is none. */
@@ -105,7 +99,7 @@ static void run_linear(void *cookie)
     const int err = d->linear(d, &l->a);
     if (err < 0)
         prxi_stream_fail(l->b->s, err, "bench gemm", d->error(d));
-    prxi_bench_cuda_wait(l->b);
+    prxi_stream_wait(l->b->s);
 }
 
 /* One row of the table: a layer in the compute type, or with weights in 8 bits, which p[4] and p[5] have room for. */
@@ -198,7 +192,7 @@ static void run_rows(void *cookie)
 {
     const row_run *t = cookie;
     t->fn(t->r);
-    prxi_bench_cuda_wait(t->r->b);
+    prxi_stream_wait(t->r->b->s);
 }
 
 static int bench_rows(bench *b, const row_case *r)
@@ -265,7 +259,7 @@ static void run_attention(void *cookie)
         x->b->e->device_kernels.attn.blocks[x->b->t](x->b->s, x->a, x->list);
     else
         x->b->e->device_kernels.attn.dense[x->b->t](x->b->s, x->a);
-    prxi_bench_cuda_wait(x->b);
+    prxi_stream_wait(x->b->s);
     u->want = want;
 }
 

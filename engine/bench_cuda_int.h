@@ -22,7 +22,6 @@ typedef struct prxi_bench_cuda {
     cJSON *rows;
 } prxi_bench_cuda;
 
-void prxi_bench_cuda_wait(const prxi_bench_cuda *b);
 cJSON *prxi_bench_cuda_row(const prxi_bench_cuda *b, const char *op, const char *shape, const prxi_contender *c);
 /* By turns, as often as the settings say; the stream's error. */
 int  prxi_bench_cuda_race(const prxi_bench_cuda *b, prxi_contender *c, int n);

@@ -4,6 +4,7 @@
 
 #include "attention/attention.h"
 #include "bench_cuda_int.h"
+#include "engine/core/device.h"
 #include "engine/core/option.h"
 
 enum { KINDS = 30, NOISES = 1 << 16 };
@@ -83,21 +84,21 @@ static void run_select(void *cookie)
     double density;
     x->call.step++;
     x->policy->select(x->priv, x->b->s, &x->call, &x->list, &density);
-    prxi_bench_cuda_wait(x->b);
+    prxi_stream_wait(x->b->s);
 }
 
 static void run_blocks(void *cookie)
 {
     const svg2_case *x = cookie;
     x->b->e->device_kernels.attn.blocks[x->b->t](x->b->s, &x->call.args, x->list);
-    prxi_bench_cuda_wait(x->b);
+    prxi_stream_wait(x->b->s);
 }
 
 static void run_dense(void *cookie)
 {
     const svg2_case *x = cookie;
     x->b->e->device_kernels.attn.dense[x->b->t](x->b->s, &x->call.args);
-    prxi_bench_cuda_wait(x->b);
+    prxi_stream_wait(x->b->s);
 }
 
 static int race(svg2_case *x)
@@ -144,7 +145,7 @@ int prxi_bench_cuda_svg2(const prxi_bench_cuda *b)
     x.priv = prxi_calloc(b->c->mem, PRXI_MEM_MISC, 1, x.policy->priv_size);
     int err = x.priv ? make_tokens(&x) : prxi_fail_nomem(b->c, "bench attention", x.policy->priv_size);
     x.call.args = (prxi_attn_args) { (int)b->set.heads, (int)b->set.head_dim, b->set.tokens, b->set.tokens, x.p[0], x.p[1], x.p[2], x.p[3],
-                                     b->dim, b->dim, b->dim, b->dim, 1.0f / sqrtf((float)b->set.head_dim), 0, NULL };
+                                     b->dim, b->dim, b->dim, b->dim, 1.0f / sqrtf((float)b->set.head_dim), 0, NULL, 0 };
     if (err == PRX_OK)
         err = plan(&x);
     if (err == PRX_OK)

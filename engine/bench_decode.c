@@ -59,7 +59,7 @@ static int decode_once(prxi_ctx *c, prxi_stream *s, const clip *k, double *t)
     int n = 0, err = prxi_decoder_open(c, &d, k->v, &k->job);
     for (int i = 0; i < k->job.frames && err == PRX_OK; i++)
         if ((err = prxi_decoder_next(c, s, d, k->latents, i, k->rgb, &n)) == PRX_OK)
-            planes_to_host(k, s, n);
+            planes_to_host(k, s, n);        /* waits */
     *t = prxi_now() - begin;
     prxi_decoder_close(c, &d);
     return err == PRX_OK ? prxi_stream_error(s) : err;

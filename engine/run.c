@@ -357,6 +357,7 @@ int prxi_run_decode(prx_job *j)
         return err;
     const double t = prxi_now();
     err = prxi_decoder_next(&j->ctx, &j->stream, j->decoder, j->latents, j->latent_frame, j->rgb, &n);
+    prxi_stream_wait(&j->stream);       /* whose time it is; the first frame would wait next */
     j->phases.decode += prxi_now() - t;
     if (err < 0 || (err = prxi_stream_error(&j->stream)) < 0)
         return err;

@@ -59,6 +59,12 @@ static void report(prxi_stream *s, int err)
         prxi_stream_fail(s, err, s->device->name, s->device->error(s->device));
 }
 
+void prxi_stream_wait(prxi_stream *s)
+{
+    if (s->device && !prxi_stream_error(s))
+        report(s, s->device->check(s->device));
+}
+
 void prxi_stream_put(prxi_stream *s, void *to, const void *host, size_t bytes)
 {
     if (prxi_stream_error(s))

@@ -85,6 +85,8 @@ float *prxi_device_floats(prxi_ctx *c, prxi_device *d, float *p, size_t n, int *
 void prxi_stream_put(prxi_stream *s, void *to, const void *host, size_t bytes);
 void prxi_stream_get(prxi_stream *s, void *host, const void *from, size_t bytes);
 void prxi_stream_copy(prxi_stream *s, void *to, const void *from, size_t bytes);
+/* Until all that was queued is done: for clocks. */
+void prxi_stream_wait(prxi_stream *s);
 /* Where code of the host can read p: p itself, or a copy in `room` when the stream has a device. */
 const void *prxi_stream_here(prxi_stream *s, const void *p, size_t bytes, void *room);
 
