@@ -5,8 +5,11 @@ better of diffusers' dtypes below it.
 
     python scripts/make_random_model.py /tmp/wan13
     python scripts/bench_vs_diffusers.py /tmp/wan13 --threads 2 --dtype bf16 f32 --json out.json --markdown out.md
+    python scripts/bench_vs_diffusers.py /tmp/wan13 --device cuda -W 832 -H 480 -f 81 --then attention=radial
 
-Both hold the weights at the same time: the 1.3B shape takes 7 GB in bf16, 15 GB in f32.
+Both hold the weights at the same time: the 1.3B shape takes 7 GB in bf16, 15 GB in f32. With --device cuda both hold them on the GPU;
+diffusers runs there as its documentation says (.to("cuda")), each of its clocks waits for the device, and the noise is the CPU's for both.
+--then SETTINGS adds a column of praxino with further settings (separated by blanks), in the same rounds with the same weights.
 
 The first step of every clip is left out (both warm up there) when there is more than one. As a check that both did the same work, the
 distance of their final latents is reported. Needs what tests/golden/requirements.txt lists.
@@ -41,7 +44,10 @@ def arguments():
     p.add_argument("--dtype", choices=("bf16", "f32"), nargs="+", default=["bf16"])
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--prompt", default="a red ball bounces on a blue floor")
+    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    p.add_argument("--compile", action="store_true", help="diffusers' transformer through torch.compile")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="further settings of praxino, as --set cache=dbcache")
+    p.add_argument("--then", default="", metavar="SETTINGS", help="those of one more praxino clip a round, beside the first")
     p.add_argument("--diffusers-vae", choices=("f32", "same"), default="f32",
                    help="dtype of diffusers' VAE; its documentation loads it in f32, which is also the faster one on CPUs (f32)")
     p.add_argument("--no-decode", action="store_true", help="measure the steps only")
@@ -67,6 +73,12 @@ def since(start):
     return [b - c for c, b in zip(start, now())]
 
 
+def settings_of(a):
+    """Of each praxino clip of a round."""
+    first = dict(s.split("=", 1) for s in a.set)
+    return [first] + ([{**first, **dict(s.split("=", 1) for s in a.then.split())}] if a.then else [])
+
+
 class Diffusers:
     def __init__(self, a, dtype):
         import torch
@@ -79,7 +91,15 @@ class Diffusers:
         self.pipe = WanPipeline.from_pretrained(str(a.model), torch_dtype={"bf16": torch.bfloat16, "f32": torch.float32}[dtype])
         if a.diffusers_vae == "f32":
             self.pipe.vae.to(torch.float32)
+        self.pipe.to(a.device)
+        if a.compile:
+            self.pipe.transformer.compile()
         self.pipe.set_progress_bar_config(disable=True)
+
+    def now(self):
+        if self.a.device == "cuda":
+            self.torch.cuda.synchronize()
+        return now()
 
     def clip(self):
         a, torch, times, decode = self.a, self.torch, [], None
@@ -88,11 +108,11 @@ class Diffusers:
 
         def forward(*args, **kw):      # the loop begins with the first forward
             if not began:
-                began.append(now())
+                began.append(self.now())
             return inner(*args, **kw)
 
         def after(pipe, i, t, kw):
-            times.append(now())
+            times.append(self.now())
             return {}
 
         self.pipe.transformer.forward = forward
@@ -102,17 +122,20 @@ class Diffusers:
                                 callback_on_step_end=after).frames
         self.pipe.transformer.forward = inner
         if not a.no_decode:
-            start = now()
+            start = self.now()
             vae = self.pipe.vae
             with torch.no_grad():
-                std = 1.0 / torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1).to(vae.dtype)
-                mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1).to(vae.dtype)
+                std = 1.0 / torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1).to(latents.device, vae.dtype)
+                mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1).to(latents.device, vae.dtype)
                 video = vae.decode(latents.to(vae.dtype) / std + mean, return_dict=False)[0]
                 self.pipe.video_processor.postprocess_video(video, output_type="np")
-            decode = since(start)
+            decode = [b - c for c, b in zip(start, self.now())]
         edges = began + times
         return {"steps": [[b[k] - c[k] for k in (0, 1)] for c, b in zip(edges, edges[1:])], "decode": decode,
-                "latents": latents.float()}
+                "latents": latents.float().cpu()}
+
+    def peak_on_device(self):
+        return self.torch.cuda.max_memory_reserved() if self.a.device == "cuda" else None
 
 
 class EngineParams(ctypes.Structure):
@@ -128,8 +151,8 @@ class Praxino:
         self.child = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--worker", "--dtype", dtype], stdin=subprocess.PIPE,
                                       stdout=subprocess.PIPE, text=True)
 
-    def clip(self):
-        self.child.stdin.write("clip\n")
+    def clip(self, which):
+        self.child.stdin.write(f"{which}\n")
         self.child.stdin.flush()
         line = self.child.stdout.readline()
         if not line:
@@ -153,14 +176,14 @@ def worker(a):
         return status
 
     lib.prx_engine_default_params(ctypes.byref(params))
-    params.device, params.dtype, params.threads = b"cpu", a.dtype[0].encode(), a.threads
+    params.device, params.dtype, params.threads = a.device.encode(), a.dtype[0].encode(), a.threads
     must(lib.prx_engine_open(ctypes.byref(engine), ctypes.byref(params)), lib.prx_engine_last_error, engine)
     must(lib.prx_model_open(ctypes.byref(model), engine, str(a.model).encode()), lib.prx_engine_last_error, engine)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         job = pointer()
         must(lib.prx_job_open(ctypes.byref(job), model), lib.prx_engine_last_error, engine)
         settings = {"prompt": a.prompt, "width": a.width, "height": a.height, "frames": a.frames, "steps": a.steps, "seed": 0,
-                    "guidance": a.guidance, **dict(s.split("=", 1) for s in a.set)}
+                    "guidance": a.guidance, **settings_of(a)[int(line)]}
         for key, value in settings.items():
             must(lib.prx_job_set(job, key.encode(), str(value).encode()), lib.prx_job_last_error, job)
         times = []
@@ -187,6 +210,7 @@ def worker(a):
 
 
 def summary(clips):
+    """Of the clips of one kind."""
     steps = [t for c in clips for t in (c["steps"][1:] or c["steps"])]
     decodes = [c["decode"] for c in clips if c["decode"] is not None]
     columns = {"seconds_per_step": (steps, 0), "cpu_seconds_per_step": (steps, 1), "decode_seconds": (decodes, 0),
@@ -205,6 +229,13 @@ def processor():
     except OSError:
         pass
     return platform.processor()
+
+
+def machine(a):
+    if a.device == "cpu":
+        return processor()
+    import torch
+    return torch.cuda.get_device_name(0)
 
 
 ROWS = {"seconds_per_step": "step (s)", "cpu_seconds_per_step": "step (processor s)", "decode_seconds": "decode (s)",
@@ -226,17 +257,23 @@ def best(doc):
 
 def table(doc):
     r = doc["request"]
-    out = [f"{doc['model']}, {r['width']}x{r['height']}x{r['frames']}, guidance {r['guidance']:g}, {r['threads']} threads, "
-           f"{doc['machine']}; medians of {r['rounds']} clips of {r['steps']} steps each, taking turns; {doc['versions']}", "",
+    where = f"{r['threads']} threads, {doc['machine']}" if r["device"] == "cpu" else doc["machine"]
+    out = [f"{doc['model']}, {r['width']}x{r['height']}x{r['frames']}, guidance {r['guidance']:g}, {where}; medians of {r['rounds']} clips "
+           f"of {r['steps']} steps each, taking turns; {doc['versions']}", "",
            "| | dtype | praxino | range | diffusers | range | ratio |", "|---|---|---|---|---|---|---|"]
     for dtype, one in doc["results"].items():
-        a, b = one["praxino"], one["diffusers"]
-        for key, name in ROWS.items():
-            if b[key] is not None:
-                out.append(f"| {name} | {dtype} | {a[key]:.3f} | {spread(a, key)} | {b[key]:.3f} | {spread(b, key)} "
-                           f"| {b[key] / a[key]:.2f}x |")
-        out.append(f"| peak resident (GB) | {dtype} | {a['peak_resident_bytes'] / 1e9:.2f} | | {b['peak_resident_bytes'] / 1e9:.2f} | | "
-                   f"{b['peak_resident_bytes'] / a['peak_resident_bytes']:.2f}x |")
+        b = one["diffusers"]
+        for suffix in ("", "_then"):
+            a = one.get("praxino" + suffix)
+            for key, name in ROWS.items() if a else ():
+                if b[key] is not None and (r["device"] == "cpu" or "cpu" not in key):
+                    with_what = f", {r['then']}" if suffix else ""
+                    out.append(f"| {name}{with_what} | {dtype} | {a[key]:.3f} | {spread(a, key)} | {b[key]:.3f} | {spread(b, key)} "
+                               f"| {b[key] / a[key]:.2f}x |")
+        for key, name in (("peak_resident_bytes", "peak resident (GB)"), ("peak_device_bytes", "peak on the device (GB)")):
+            a = one["praxino"]
+            if a.get(key) and b.get(key):
+                out.append(f"| {name} | {dtype} | {a[key] / 1e9:.2f} | | {b[key] / 1e9:.2f} | | {b[key] / a[key]:.2f}x |")
     out += ["", *best(doc), "Final latents differ by " +
             ", ".join(f"{one['latents_rms']:.2e} ({dtype})" for dtype, one in doc["results"].items()) + " (rms, relative)."]
     return "\n".join(out) + "\n"
@@ -251,17 +288,23 @@ def measure(a, dtype):
     import torch
     pathlib.Path("/proc/self/clear_refs").write_text("5")      # the peak of this dtype, not of the one before
     theirs, engine = Diffusers(a, dtype), Praxino(dtype)
-    ours, other = [], []
+    kinds = len(settings_of(a))
+    ours, other = [[] for _ in range(kinds)], []
     for i in range(a.rounds):
-        ours.append(engine.clip())
+        for k in range(kinds):
+            ours[k].append(engine.clip(k))
         other.append(theirs.clip())
-        print(f"{dtype}, round {i + 1}: praxino {ours[-1]['steps']} decode {ours[-1]['decode']}, diffusers {other[-1]['steps']} "
-              f"decode {other[-1]['decode']}", file=sys.stderr, flush=True)
+        said = [f"{one[-1]['steps']} decode {one[-1]['decode']}" for one in (*ours, other)]
+        print(f"{dtype}, round {i + 1}: praxino {', then '.join(said[:-1])}, diffusers {said[-1]}", file=sys.stderr, flush=True)
     engine.close()
-    x, y = torch.tensor(ours[0]["latents"], dtype=torch.float64), other[0]["latents"].double().flatten()
-    return {"praxino": {**summary(ours), "peak_memory_bytes": ours[0]["peak"], "peak_resident_bytes": ours[-1]["resident"]},
-            "diffusers": {**summary(other), "peak_resident_bytes": peak_resident()}, "version": ours[0]["version"],
-            "latents_rms": float((x - y).square().mean().sqrt() / y.square().mean().sqrt())}
+    x, y = torch.tensor(ours[0][0]["latents"], dtype=torch.float64), other[0]["latents"].double().flatten()
+    first = ours[0]
+    on_device = first[0]["peak"] if a.device == "cuda" else None
+    return {"praxino": {**summary(first), "peak_memory_bytes": first[0]["peak"], "peak_resident_bytes": first[-1]["resident"],
+                        "peak_device_bytes": on_device},
+            **({"praxino_then": summary(ours[1])} if kinds > 1 else {}),
+            "diffusers": {**summary(other), "peak_resident_bytes": peak_resident(), "peak_device_bytes": theirs.peak_on_device()},
+            "version": first[0]["version"], "latents_rms": float((x - y).square().mean().sqrt() / y.square().mean().sqrt())}
 
 
 def main():
@@ -274,9 +317,9 @@ def main():
     for dtype in dict.fromkeys(a.dtype):
         results[dtype] = measure(a, dtype)
         gc.collect()
-    keys = ("width", "height", "frames", "steps", "guidance", "rounds", "diffusers_vae", "threads", "set")
+    keys = ("width", "height", "frames", "steps", "guidance", "rounds", "diffusers_vae", "threads", "device", "compile", "set", "then")
     version = next(iter(results.values()))["version"]
-    doc = {"model": a.model.name, "request": {k: getattr(a, k) for k in keys}, "machine": processor(),
+    doc = {"model": a.model.name, "request": {k: getattr(a, k) for k in keys}, "machine": machine(a),
            "versions": f"praxino {version}, diffusers {diffusers.__version__}, torch {torch.__version__}", "results": results}
     if a.json:
         a.json.write_text(json.dumps(doc, indent=1) + "\n")
