@@ -17,7 +17,7 @@ set_target_properties(praxino_cuda_emu PROPERTIES LINKER_LANGUAGE CXX)
 function(prx_cuda_test name source)
     add_executable(cuda_${name} ${source} $<TARGET_OBJECTS:cuda_emu>)
     target_include_directories(cuda_${name} PRIVATE ${PROJECT_SOURCE_DIR})
-    target_compile_definitions(cuda_${name} PRIVATE PRXI_KCHECK_CUDA PRX_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+    target_compile_definitions(cuda_${name} PRIVATE PRXI_KCHECK_CUDA PRX_SOURCE_DIR="${PRX_TEST_ROOT}"
                                PRX_VECTORS_DIR="${PRX_VECTORS}")
     target_link_libraries(cuda_${name} PRIVATE praxino_static)
     # exports: the stand-in for cuDNN, a library, looks for the emulation in the program
@@ -54,7 +54,7 @@ endforeach()
 add_executable(cuda_jobs cuda/jobs.c)
 add_dependencies(cuda_jobs praxino_cuda_emu)
 target_include_directories(cuda_jobs PRIVATE ${PROJECT_SOURCE_DIR})
-target_compile_definitions(cuda_jobs PRIVATE PRX_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+target_compile_definitions(cuda_jobs PRIVATE PRX_SOURCE_DIR="${PRX_TEST_ROOT}")
 target_link_libraries(cuda_jobs PRIVATE praxino_static)
 add_test(NAME cuda/jobs COMMAND cuda_jobs)
 set_tests_properties(cuda/jobs PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT}
