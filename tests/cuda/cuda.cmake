@@ -74,6 +74,9 @@ set_tests_properties(cuda/gates PROPERTIES LABELS cuda TIMEOUT 1800 SKIP_RETURN_
 add_test(NAME cuda/ledger COMMAND sh cuda/ledger.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set_tests_properties(cuda/ledger PROPERTIES LABELS "cuda;quick" TIMEOUT 60
                      ENVIRONMENT "PRX_SOURCE=${PROJECT_SOURCE_DIR};CMAKE=${CMAKE_COMMAND}")
+add_test(NAME cuda/gpu_run COMMAND sh cuda/gpu_run.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+set_tests_properties(cuda/gpu_run PROPERTIES LABELS cuda TIMEOUT ${PRX_TIMEOUT}
+                     ENVIRONMENT "PRX_SOURCE=${PROJECT_SOURCE_DIR};PRX_BINARY=${PROJECT_BINARY_DIR}")
 
 # cuDNN: what is asked of it, run by a stand-in; and planned by the real one, without a device, where it is installed.
 add_executable(cuda_cudnn cuda/cudnn.c cuda/fake_cudnn.c)

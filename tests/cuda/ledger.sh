@@ -18,6 +18,7 @@ for f in "$PRX_SOURCE"/engine/cuda/dev/*.cu; do
 done
 grep '": {"hash"' "$PRX_SOURCE/tests/gpu/ledger.json" >"$tmp"
 if awk '/"gpu": ""/ && !/"hash": "", .*"date": "", "checks": \{\}, "timings": \{\}/ { print "half a claim: " $0; bad++ }
+        /"gpu": "emulation"/ { print "not hardware: " $0; bad++ }
         !/"gpu": ""/ && (/"hash": ""/ || /"date": ""/ || /"checks": \{\}/) { print "a claim without evidence: " $0; bad++ }
         END { exit bad > 0 || NR == 0 }' "$tmp"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 echo "$passed passed, $failed failed"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes gpu-pack.tar.xz in the root: what tests/gpu/run.sh needs, built here, for a machine with a GPU that has neither our packages nor a
 # network. Such a machine needs the driver, libcublasLt.so.13 and libcudnn.so.9 (a toolkit, or NVIDIA's Python packages), a C library no
-# older than the one here, and this repository with the file in its root. FFmpeg's libraries, with all that they need, stay behind: functions
-# that do nothing stand in, so only y4m, PNG and GIF can be written there.
+# older than the one here, and this repository with the file in its root. FFmpeg's libraries, with all that they need, stay behind:
+# functions that do nothing stand in, so only y4m, PNG and GIF can be written there.
 #   tests/gpu/pack.sh [CHIPS]       chips: 90a (an H100 or H200) when nothing is said, as "80;90a"
 set -eu
 root=$(cd -- "$(dirname -- "$0")/../.." && pwd -P)
@@ -30,7 +30,7 @@ strip --strip-debug "$pack/praxino" "$pack"/tests/* "$pack"/lib/*.so*
 # Stand-ins for FFmpeg's libraries, with the versions of their symbols.
 for library in $(readelf -d "$pack/lib/libpraxino.so.0" | sed -n 's/.*NEEDED.*\[\(lib\(av\|sw\)[^]]*\)\].*/\1/p'); do
     node=$(printf '%s' "$library" | sed 's/\.so\./_/' | tr '[:lower:]' '[:upper:]')
-    nm -D --undefined-only "$pack/lib/libpraxino.so.0" | sed -n "s/.* U \\([a-z0-9_]*\\)@$node\$/\\1/p" >"$build/symbols"
+    nm -D --undefined-only "$pack/lib/libpraxino.so.0" | sed -n "s/.* U \\([A-Za-z0-9_]*\\)@$node\$/\\1/p" >"$build/symbols"
     sed 's/.*/void *&(void); void *&(void) { return 0; }/' "$build/symbols" >"$build/stand_in.c"
     printf '%s { global: *; };\n' "$node" >"$build/stand_in.map"
     cc -shared -fPIC -Wl,-soname,"$library" -Wl,--version-script="$build/stand_in.map" -o "$pack/lib/$library" "$build/stand_in.c"

@@ -69,7 +69,7 @@ else
     gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
     chip=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1)
     nvidia-smi -q >"$OUT/device.txt"
-    libraries=
+    libraries=                          # those of the pack
     if [ -f "$root/gpu-pack.tar.xz" ]; then
         unpack
     else
@@ -130,11 +130,16 @@ render() {
     name=$1
     shift
     # shellcheck disable=SC2086
-    step "render_$name" 120 "$build/praxino" render "$prompt" $small --progress none -o "$OUT/$name.y4m" --stats "$OUT/render_$name.json" "$@"
+    step "render_$name" 120 "$build/praxino" render "$prompt" $small --progress none -o "$OUT/$name.y4m" \
+        --stats "$OUT/render_$name.json" "$@"
 }
 render cpu --device cpu --dtype f32
 render cuda --device cuda --dtype f32
-step compare 60 "$build/praxino" compare "$OUT/cpu.y4m" "$OUT/cuda.y4m" --json "$OUT/compare.json"
+if [ -d "$build/lib" ]; then
+    say "not compared: no FFmpeg in the pack; where there is one: ./praxino compare cpu.y4m cuda.y4m"
+else
+    step compare 60 "$build/praxino" compare "$OUT/cpu.y4m" "$OUT/cuda.y4m" --json "$OUT/compare.json"
+fi
 # In bf16: who computes each convolution, and how long either takes, is in the stats.
 render conv_auto --device cuda
 [ -n "$dry" ] || for by in ours cudnn; do
