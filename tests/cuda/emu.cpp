@@ -321,8 +321,10 @@ const char *emu_run(const char *op, dim3 grid, int threads, size_t shared, const
         return "the device is lost";
     if (++m.launches == m.failing)
         return "the launch failed";
-    if (threads % WARP || threads > MAX_THREADS || shared > MAX_SHARED)
+    if (threads <= 0 || threads % WARP || threads > MAX_THREADS || shared > MAX_SHARED)
         return "a block of impossible size";
+    if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
+        return "a grid of impossible size";
     if (!m.shared)
         m.shared = static_cast<unsigned char *>(aligned_alloc(1024, (MAX_SHARED + 2 * GUARD + 1023) / 1024 * 1024));
     m.threads = static_cast<unsigned>(threads);

@@ -228,6 +228,18 @@ void start(float *d, const uint32_t *a_registers, uint64_t a, uint64_t b, int co
 
 /* ---- what kernels call ---- */
 
+/* cuda.h, cuTensorMapEncodeTiled: addresses and strides at multiples of 16 bytes, no empty dimension, boxes of at most 256 elements a side,
+ * the innermost one of at most what is swizzled. */
+bool emu_map_is_legal(const tensor_map *m)
+{
+    bool good = reinterpret_cast<uintptr_t>(m->base) % 16 == 0 && m->strides[0] == 1 && m->box[0] * 2 % 16 == 0 && m->box[0] * 2 <= 128;
+    for (int i = 0; i < 3; i++) {
+        good = good && m->dims[i] > 0 && m->dims[i] <= INT64_C(1) << 32 && m->box[i] > 0 && m->box[i] <= 256;
+        good = good && (i == 0 || (m->strides[i] > 0 && m->strides[i] * 2 % 16 == 0 && m->strides[i] * 2 < INT64_C(1) << 40));
+    }
+    return good;
+}
+
 uint32_t shared_address(const void *p)
 {
     uint32_t first, end;

@@ -16,6 +16,9 @@ struct tensor_map {
     int box[3];
 };
 
+/* What the driver checks when it makes one. */
+bool emu_map_is_legal(const tensor_map *m);
+
 typedef uint64_t mbarrier;
 
 uint32_t shared_address(const void *p);

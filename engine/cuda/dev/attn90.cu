@@ -484,9 +484,8 @@ static int order(device *d, const void *from, int64_t ld, const int32_t *perm, c
 
 static int make_map(device *d, tensor_map *m, const void *p, const prxi_cu_attn *a, int64_t rows, int64_t ld, int box_rows)
 {
-    (void)d;
     *m = { static_cast<const bf16 *>(p), { a->head_dim, a->heads, rows }, { 1, a->head_dim, ld }, { 64, 1, box_rows } };
-    return PRX_OK;
+    return emu_map_is_legal(m) ? PRX_OK : prxi_cu_fail(d, PRX_EINTERNAL, "attention90", "the driver refuses a tensor map");
 }
 
 static int clear_queue(device *d, int32_t *queue)
@@ -501,18 +500,29 @@ static int clear_queue(device *d, int32_t *queue)
 
 #include <cudaTypedefs.h>
 
+/* The driver's function, looked up once; NULL: it has none. */
+static PFN_cuTensorMapEncodeTiled_v12000 encoder()
+{
+    static const PFN_cuTensorMapEncodeTiled_v12000 known = [] {
+        void *entry = nullptr;
+        cudaDriverEntryPointQueryResult found;
+        const cudaError_t err = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
+        if (err != cudaSuccess)
+            cudaGetLastError();
+        return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(err == cudaSuccess && found == cudaDriverEntryPointSuccess ? entry : nullptr);
+    }();
+    return known;
+}
+
 /* [rows, heads, head_dim] with ld elements a row, read in boxes of box_rows rows and 64 columns of a head. */
 static int make_map(device *d, tensor_map *m, const void *p, const prxi_cu_attn *a, int64_t rows, int64_t ld, int box_rows)
 {
-    void *entry = nullptr;
-    cudaDriverEntryPointQueryResult found;
+    const PFN_cuTensorMapEncodeTiled_v12000 encode = encoder();
     const cuuint64_t dims[3] = { (cuuint64_t)a->head_dim, (cuuint64_t)a->heads, (cuuint64_t)rows };
     const cuuint64_t strides[2] = { (cuuint64_t)a->head_dim * sizeof(bf16), (cuuint64_t)ld * sizeof(bf16) };
     const cuuint32_t box[3] = { 64, 1, (cuuint32_t)box_rows }, steps[3] = { 1, 1, 1 };
-    cudaError_t err = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
-    if (err != cudaSuccess || found != cudaDriverEntryPointSuccess)
+    if (!encode)
         return prxi_cu_fail(d, PRX_ENOTSUP, "attention90", "the driver has no tensor maps");
-    const auto encode = reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(entry);
     const CUresult r = encode(m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void *>(p), dims, strides, box, steps,
                               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);

@@ -11,10 +11,12 @@
 #define PRXI_CUDA_ARCHS "unknown"
 #endif
 
+/* The runtime also keeps an error for who asks what the last one was: told here, it must not be found again by the next launch. */
 static int check(device *d, cudaError_t err, const char *op)
 {
     if (err == cudaSuccess)
         return PRX_OK;
+    cudaGetLastError();
     return prxi_cu_fail(d, err == cudaErrorMemoryAllocation ? PRX_ENOMEM : PRX_EIO, op, cudaGetErrorString(err));
 }
 
@@ -23,10 +25,11 @@ size_t prxi_cu_device_bytes(void)
     return sizeof(device) + prxi_cu_lt_bytes();
 }
 
-/* Whether it is there, for doctor; the library uses it by itself (engine/cuda/cudnn.h). */
+/* Whether it is there, for doctor; the library uses it by itself (engine/cuda/cudnn.h). It stays: its parts open each other, and nobody
+ * promises that they can go. */
 static void find_cudnn(prxi_cu_info *info)
 {
-    void *lib = dlopen("libcudnn.so.9", RTLD_LAZY | RTLD_LOCAL);
+    void *lib = dlopen("libcudnn.so.9", RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
     size_t (*version)(void) = nullptr;
     void *entry = lib ? dlsym(lib, "cudnnGetVersion") : nullptr;
     memcpy(&version, &entry, sizeof version);
@@ -65,6 +68,7 @@ int prxi_cu_probe(prxi_cu_info *info)
     if (err == cudaSuccess)
         err = cudaMemGetInfo(&info->memory_free, &info->memory);
     if (err != cudaSuccess) {
+        cudaGetLastError();
         snprintf(info->why, sizeof info->why, "the driver (CUDA %d.%d) says: %s", info->driver / 1000, info->driver % 1000 / 10,
                  cudaGetErrorString(err));
         return PRX_ENOTSUP;
@@ -82,9 +86,8 @@ int prxi_cu_probe(prxi_cu_info *info)
     return PRX_OK;
 }
 
-int prxi_cu_open(void *dev)
+static int open_streams(device *d)
 {
-    device *d = as_device(dev);
     int err = check(d, cudaSetDevice(0), "cudaSetDevice");
     if (err == PRX_OK)
         err = check(d, cudaDeviceGetAttribute(&d->shared_max, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "shared memory");
@@ -107,20 +110,33 @@ int prxi_cu_open(void *dev)
         if (err == PRX_OK)
             err = check(d, cudaEventCreate(&d->marks[i]), "event");
     }
-    return err < 0 ? err : prxi_cu_lt_open(d, static_cast<unsigned char *>(dev) + sizeof(device));
+    return err;
 }
 
+int prxi_cu_open(void *dev)
+{
+    device *d = as_device(dev);
+    int err = open_streams(d);
+    if (err == PRX_OK)
+        err = prxi_cu_lt_open(d, static_cast<unsigned char *>(dev) + sizeof(device));
+    if (err < 0)
+        prxi_cu_close(dev);
+    return err;
+}
+
+/* Also of what has been opened in part. */
 void prxi_cu_close(void *dev)
 {
     device *d = as_device(dev);
     prxi_cu_lt_close(d);
-    for (int i = 0; i < 2; i++) {
-        cudaEventDestroy(d->filled[i]);
-        cudaEventDestroy(d->left[i]);
-        cudaEventDestroy(d->marks[i]);
-    }
-    cudaStreamDestroy(d->copies);
-    cudaStreamDestroy(d->stream);
+    for (int i = 0; i < 2; i++)
+        for (cudaEvent_t e : { d->filled[i], d->left[i], d->marks[i] })
+            if (e)
+                cudaEventDestroy(e);
+    for (cudaStream_t s : { d->copies, d->stream })
+        if (s)
+            cudaStreamDestroy(s);
+    cudaGetLastError();
 }
 
 void *prxi_cu_alloc(void *dev, size_t bytes)
@@ -137,8 +153,13 @@ void *prxi_cu_alloc_shared(void *dev, size_t bytes)
 
 void prxi_cu_release(void *dev, void *p)
 {
-    (void)dev;
-    cudaFree(p);            /* waits for the device */
+    device *d = as_device(dev);
+    if (!p)
+        return;
+    cudaStreamSynchronize(d->copies);       /* that cudaFree waits is a habit of the driver, no promise */
+    cudaStreamSynchronize(d->stream);
+    if (cudaFree(p) != cudaSuccess)
+        cudaGetLastError();
 }
 
 /* From memory that may be pageable and may be reused at once: the call returns when the bytes have been read. */

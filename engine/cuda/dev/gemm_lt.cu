@@ -13,7 +13,7 @@ static const double WORTH = 1e8;            /* multiplications from which on a c
 
 struct lt_shape {
     int64_t m, n, k, ldx, ldy, ldw;
-    int compute, out, epilogue, bias, plain, used;
+    int compute, out, epilogue, bias, plain, aligned, used;
     cublasLtMatmulAlgo_t algorithm;
 };
 
@@ -43,8 +43,11 @@ int prxi_cu_lt_open(device *d, void *memory)
     cublasStatus_t st = cublasLtCreate(&d->lt->handle);
     if (st != CUBLAS_STATUS_SUCCESS)
         return prxi_cu_fail(d, PRX_ENOTSUP, "cuBLASLt", cublasLtGetStatusString(st));
-    if (cudaMalloc(&d->lt->workspace, WORKSPACE) != cudaSuccess)
+    if (cudaMalloc(&d->lt->workspace, WORKSPACE) != cudaSuccess) {
+        cudaGetLastError();                 /* told here: not the next launch's */
+        d->lt->workspace = nullptr;
         return prxi_cu_fail(d, PRX_ENOMEM, "cuBLASLt", "no device memory for its workspace");
+    }
     for (int i = 0; i < 2; i++)
         if (cudaEventCreate(&d->lt->marks[i]) != cudaSuccess)
             return prxi_cu_fail(d, PRX_EIO, "cuBLASLt", "no event to measure with");
@@ -139,20 +142,26 @@ static void undescribe(lt_call *c)
         cublasLtMatmulDescDestroy(c->op);
 }
 
+/* What a pointer is aligned to, as far as it is asked: memory is carved in pieces of 64 bytes, so that calls of one shape agree. */
+static int alignment(const void *p)
+{
+    int n = 64;
+    while (n > 1 && reinterpret_cast<uintptr_t>(p) % (uintptr_t)n)
+        n /= 2;
+    return n;
+}
+
+static int alignment_of(const prxi_cu_gemm *a)
+{
+    const int x = alignment(a->x), w = alignment(a->w), y = alignment(a->y), xw = x < w ? x : w;
+    return xw < y ? xw : y;
+}
+
 static bool same(const lt_shape *s, const prxi_cu_gemm *a)
 {
     return s->used && s->m == a->m && s->n == a->n && s->k == a->k && s->ldx == a->ldx && s->ldy == a->ldy && s->ldw == ldw_of(a) &&
            s->plain == a->plain && s->compute == a->compute && s->out == a->out && s->epilogue == a->epilogue &&
-           s->bias == (a->bias != nullptr);
-}
-
-/* What the pointers of a call are aligned to, 16 at least promised by 16. */
-static uint32_t alignment(const void *p)
-{
-    uint32_t n = 256;
-    while (n > 1 && reinterpret_cast<uintptr_t>(p) % n)
-        n /= 2;
-    return n;
+           s->bias == (a->bias != nullptr) && s->aligned == alignment_of(a);
 }
 
 /* What the library offers, its favourite first; *count of them. */
@@ -160,23 +169,26 @@ static cublasStatus_t ask(device *d, const lt_call *c, const prxi_cu_gemm *a, cu
 {
     cublasLtMatmulPreference_t want = nullptr;
     const size_t workspace = WORKSPACE;
-    const struct {
-        cublasLtMatmulPreferenceAttributes_t name;
-        uint32_t bytes;
-    } aligned[] = { { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(a->w) },
-                    { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(a->x) },
-                    { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(a->y) },
-                    { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(a->y) } };
+    const uint32_t bytes = (uint32_t)alignment_of(a);
+    static const cublasLtMatmulPreferenceAttributes_t aligned[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES
+    };
     *count = 0;
     cublasStatus_t st = cublasLtMatmulPreferenceCreate(&want);
     if (st == CUBLAS_STATUS_SUCCESS)
         st = cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
     for (size_t i = 0; i < sizeof aligned / sizeof *aligned && st == CUBLAS_STATUS_SUCCESS; i++)
-        st = cublasLtMatmulPreferenceSetAttribute(want, aligned[i].name, &aligned[i].bytes, sizeof aligned[i].bytes);
+        st = cublasLtMatmulPreferenceSetAttribute(want, aligned[i], &bytes, sizeof bytes);
     if (st == CUBLAS_STATUS_SUCCESS)
         st = cublasLtMatmulAlgoGetHeuristic(d->lt->handle, c->op, c->w, c->x, c->y, c->y, want, room, found, count);
     if (want)
         cublasLtMatmulPreferenceDestroy(want);
+    int good = 0;
+    for (int i = 0; i < *count && st == CUBLAS_STATUS_SUCCESS; i++)
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && found[i].workspaceSize <= WORKSPACE)
+            found[good++] = found[i];
+    *count = good;
     return st == CUBLAS_STATUS_SUCCESS && *count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : st;
 }
 
@@ -228,9 +240,8 @@ static cublasStatus_t best(device *d, const lt_call *c, const prxi_cu_gemm *a, c
 /* What an algorithm is chosen for. */
 static void shape_of(const prxi_cu_gemm *a, int64_t shape[PRXI_CU_GEMM_SHAPE])
 {
-    const uint32_t x = alignment(a->x), w = alignment(a->w), y = alignment(a->y), xw = x < w ? x : w;
     const int64_t all[PRXI_CU_GEMM_SHAPE] = { a->m, a->n, a->k, a->ldx, a->ldy, ldw_of(a), a->compute, a->out, a->epilogue,
-                                              a->bias != nullptr, a->plain, xw < y ? xw : y };
+                                              a->bias != nullptr, a->plain, alignment_of(a) };
     memcpy(shape, all, sizeof all);
 }
 
@@ -248,7 +259,7 @@ static bool recall(device *d, const lt_call *c, const int64_t shape[PRXI_CU_GEMM
            result.workspaceSize <= WORKSPACE;
 }
 
-/* The algorithm of this shape, remembered. Buffers of one shape share their alignment: all come from one carving. */
+/* The algorithm of this shape, remembered. */
 static cublasStatus_t choose(device *d, const lt_call *c, const prxi_cu_gemm *a, cublasLtMatmulAlgo_t *out)
 {
     lt_state *lt = d->lt;
@@ -269,14 +280,13 @@ static cublasStatus_t choose(device *d, const lt_call *c, const prxi_cu_gemm *a,
             lt->memory.keep(lt->memory.cookie, shape, data);
     }
     lt->shapes[lt->next] = { a->m, a->n, a->k, a->ldx, a->ldy, ldw_of(a), a->compute, a->out, a->epilogue, a->bias != nullptr,
-                             a->plain, 1, *out };
+                             a->plain, alignment_of(a), 1, *out };
     lt->next = (lt->next + 1) % SHAPES;
     return CUBLAS_STATUS_SUCCESS;
 }
 
-int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a)
+static cublasStatus_t run(device *d, const prxi_cu_gemm *a)
 {
-    device *d = as_device(dev);
     lt_call c;
     memset(&c, 0, sizeof c);
     cublasLtMatmulAlgo_t algorithm;
@@ -286,9 +296,26 @@ int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a)
     if (st == CUBLAS_STATUS_SUCCESS)
         st = multiply(d, &c, a, &algorithm);
     undescribe(&c);
+    return st;
+}
+
+/* What the library has no epilogue for comes after it, by a kernel of ours: SiLU always, GELU where it offers no algorithm with it. */
+int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a)
+{
+    device *d = as_device(dev);
+    prxi_cu_gemm g = *a;
+    if (a->m <= 0 || a->n <= 0)
+        return PRX_OK;
+    cublasStatus_t st = run(d, &g);
+    const bool apart = a->epilogue == 2 || (a->epilogue == 1 && st == CUBLAS_STATUS_NOT_SUPPORTED && a->ldy == a->n);
+    if (apart && a->epilogue == 1) {
+        g.epilogue = 0;
+        st = run(d, &g);
+    }
     if (st != CUBLAS_STATUS_SUCCESS)
         return prxi_cu_fail(d, PRX_EIO, "linear", cublasLtGetStatusString(st));
-    if (a->epilogue == 2 && a->ldy == a->n)        /* no epilogue of the library does SiLU */
-        return prxi_cu_binary_run(dev, a->out, PRXI_CU_SILU, a->m * a->n, a->y, nullptr, a->y);
-    return a->epilogue == 2 ? prxi_cu_fail(d, PRX_ENOTSUP, "linear", "SiLU with rows that are not adjacent") : PRX_OK;
+    if (apart && a->ldy != a->n)
+        return prxi_cu_fail(d, PRX_ENOTSUP, "linear", "SiLU with rows that are not adjacent");
+    return apart ? prxi_cu_binary_run(dev, a->out, a->epilogue == 1 ? PRXI_CU_GELU_MUL : PRXI_CU_SILU, a->m * a->n, a->y, nullptr, a->y)
+                 : PRX_OK;
 }

@@ -29,11 +29,15 @@ static inline bool aligned(const void *p, int64_t ld) { return reinterpret_cast<
 /* Records "op: why"; returns code. */
 int prxi_cu_fail(device *d, int code, const char *op, const char *why);
 
+/* Bytes of arguments that every driver takes. */
+enum { PARAMETERS = 4096 };
+
 #ifdef PRXI_CUDA_EMU
 
 template <typename... P, typename... A>
 static int launch(device *d, const char *op, void (*kernel)(P...), dim3 grid, int threads, size_t shared, A... args)
 {
+    static_assert((sizeof(P) + ... + 0) <= PARAMETERS, "arguments of a kernel");
     if (shared > (size_t)d->shared_max)
         return prxi_cu_fail(d, PRX_ENOTSUP, op, "more shared memory than this device has");
     const bool host = (emu_points_to_host(args) || ...);
@@ -46,15 +50,16 @@ static int launch(device *d, const char *op, void (*kernel)(P...), dim3 grid, in
 template <typename... P, typename... A>
 static int launch(device *d, const char *op, void (*kernel)(P...), dim3 grid, int threads, size_t shared, A... args)
 {
+    static_assert((sizeof(P) + ... + 0) <= PARAMETERS, "arguments of a kernel");
     if (shared > (size_t)d->shared_max)
         return prxi_cu_fail(d, PRX_ENOTSUP, op, "more shared memory than this device has");
     cudaError_t err = cudaSuccess;
     if (shared > 48 * 1024)
         err = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    if (err == cudaSuccess) {
+    if (err == cudaSuccess)
         kernel<<<grid, threads, shared, d->stream>>>(args...);
-        err = cudaGetLastError();
-    }
+    const cudaError_t last = cudaGetLastError();        /* asked in every case: nothing may be left for the next launch */
+    err = err == cudaSuccess ? last : err;
     return err == cudaSuccess ? PRX_OK : prxi_cu_fail(d, PRX_EIO, op, cudaGetErrorString(err));
 }
 
