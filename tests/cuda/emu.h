@@ -70,6 +70,19 @@ static inline float shfl_xor(float v, int mask) { return emu_shfl_xor(v, mask); 
 static inline int shfl_xor(int v, int mask) { return emu_shfl_xor(v, mask); }
 static inline double shfl_xor(double v, int mask) { return emu_shfl_xor(v, mask); }
 
+static inline uint32_t match_any(int v)
+{
+    const void *all;
+    size_t stride;
+    uint32_t same = 0;
+    emu_exchange(&v, sizeof v, &all, &stride);
+    for (unsigned l = 0; l < 32; l++)
+        same |= (memcmp(static_cast<const char *>(all) + l * stride, &v, sizeof v) == 0 ? 1u : 0u) << l;
+    return same;
+}
+static inline int count_bits(uint32_t v) { return __builtin_popcount(v); }
+static inline void add_shared(int32_t *p, int v) { *p += v; }
+
 static inline float bits_float(uint32_t u)
 {
     float f;

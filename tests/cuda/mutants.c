@@ -273,7 +273,7 @@ static int tiled_clusters(void)
 
 static int plain_clusters(void)
 {
-    return clusters_right(module(), dev(), &rng, PRXI_F32, 1, 5, 1060, 64, 10, 0.7f, 1);
+    return clusters_right(module(), dev(), &rng, PRXI_F32, 1, 19, 1060, 64, 10, 0.7f, 1);
 }
 
 /* Two heads of 64 on the kernel for Hopper: fourteen pieces of work for five blocks, of five tiles, four or one, full and partial, the last

@@ -63,6 +63,12 @@ mutant nearest 'where < at' 'where > at'
 mutant cluster 'ia < ib' 'ia > ib'                                      # which of equal shares is kept
 mutant cluster 'first\[a.cq\] + threadIdx.x' 'first[a.cq] + 1 + threadIdx.x'   # a tile beyond the last keeps what was there
 mutant cluster 'if (threadIdx.x == 0 \&\& far == 0)' 'if (threadIdx.x == 0 \&\& far != 0)'
+mutant cluster 'label\[r\] >= 0 \&\& before == 0' 'label[r] >= 0'       # a place moves on once a token of a round
+mutant cluster 'mine\[label\[r\]\] + before' 'mine[label[r]]'           # tokens of a round on top of each other
+mutant cluster 'p + j < end' 'p + j <= end'                             # a mean of one too many
+mutant cluster 'i < (int)threadIdx.x; i++' 'i <= (int)threadIdx.x; i++' # the next one's place
+mutant cluster 'first + row < a.ck' 'first + row + 1 < a.ck'            # the last centroid
+mutant cluster 'i + j < chunks ? counts' 'i + j < 1 ? counts'           # places of the second chunk
 mutant queue 'i < (int)threadIdx.x ?' 'i <= (int)threadIdx.x ?'         # pieces of the next length's place
 mutant queue 'e.bin != bin' 'e.bin < bin'                               # longer ones twice
 mutant queue 'i < a.n_items' 'i < end'                                  # what was there stays behind the last

@@ -2,7 +2,12 @@
  * work, without the host. Sums have a fixed order; the reference is attention/kmeans.c and attention/svg2_select.c. */
 #include "launch.cuh"
 
-enum { THREADS = 256, WARPS = THREADS / 32, CHUNK = PRXI_CU_CHUNK, MOST = PRXI_CU_CLUSTERS };
+enum {
+    THREADS = 256, WARPS = THREADS / 32, CHUNK = PRXI_CU_CHUNK, MOST = PRXI_CU_CLUSTERS,
+    MEANS = 128,                    /* threads of a mean: heads are no wider as a rule */
+    BATCH = 8,                      /* loads that are under way together */
+    PIECE = 16, PITCH = PIECE + 1   /* channels of centroids in shared memory, and what keeps their rows apart */
+};
 
 /* ---- k-means ---- */
 
@@ -16,31 +21,37 @@ template <typename T> PRXI_KERNEL void seed_kernel(prxi_cu_cluster a)
     }
 }
 
-/* Labels of a chunk of tokens in shared memory; -1 beyond the last. */
-PRXI_DEVICE void load_labels(const prxi_cu_cluster &a, int32_t *labels)
+/* The label of token `at` of this block's chunk; -1 beyond the last token. */
+PRXI_DEVICE int32_t label_of(const prxi_cu_cluster &a, int at)
 {
-    for (int i = threadIdx.x; i < CHUNK; i += THREADS) {
-        const int64_t at = (int64_t)blockIdx.x * CHUNK + i;
-        labels[i] = at < a.n ? a.labels[(int64_t)blockIdx.y * a.n + at] : -1;
-    }
+    const int64_t token = (int64_t)blockIdx.x * CHUNK + at;
+    return token < a.n ? a.labels[(int64_t)blockIdx.y * a.n + token] : -1;
+}
+
+PRXI_DEVICE void clear(int32_t *p, int n)
+{
+    for (int i = threadIdx.x; i < n; i += THREADS)
+        p[i] = 0;
     sync_block();
 }
 
-/* A block a chunk: how many of its tokens each cluster has. A thread counts for whole clusters, so nothing is added by two. */
+/* A block a chunk: how many of its tokens each cluster has. */
 PRXI_KERNEL void count_kernel(prxi_cu_cluster a)
 {
     PRXI_SHARED(shared);
-    int32_t *labels = reinterpret_cast<int32_t *>(shared);
+    int32_t *sizes = reinterpret_cast<int32_t *>(shared);
     if (*a.stopped)
         return;
-    load_labels(a, labels);
-    int32_t *counts = a.counts + ((int64_t)blockIdx.y * gridDim.x + blockIdx.x) * a.k;
-    for (int c = threadIdx.x; c < a.k; c += THREADS) {
-        int32_t n = 0;
-        for (int i = 0; i < CHUNK; i++)
-            n += labels[i] == c;
-        counts[c] = n;
+    clear(sizes, a.k);
+    for (int i = threadIdx.x; i < CHUNK; i += THREADS) {
+        const int32_t c = label_of(a, i);
+        if (c >= 0)
+            add_shared(&sizes[c], 1);
     }
+    sync_block();
+    int32_t *counts = a.counts + ((int64_t)blockIdx.y * gridDim.x + blockIdx.x) * a.k;
+    for (int c = threadIdx.x; c < a.k; c += THREADS)
+        counts[c] = sizes[c];
 }
 
 /* A block a head: where each cluster begins, and within it each chunk's tokens; counts become places. */
@@ -64,29 +75,59 @@ PRXI_KERNEL void place_kernel(prxi_cu_cluster a, int chunks)
         for (int i = 0; i < c; i++)
             at += sizes[i];
         start[c] = at;
-        for (int i = 0; i < chunks && c < a.k; i++) {
-            const int32_t n = counts[(int64_t)i * a.k + c];
-            counts[(int64_t)i * a.k + c] = at;
-            at += n;
+        for (int i = 0; i < chunks && c < a.k; i += BATCH) {
+            int32_t n[BATCH];
+            PRXI_UNROLL
+            for (int j = 0; j < BATCH; j++)         /* all of them before the first is overwritten */
+                n[j] = i + j < chunks ? counts[(int64_t)(i + j) * a.k + c] : 0;
+            PRXI_UNROLL
+            for (int j = 0; j < BATCH; j++) {
+                if (i + j < chunks)
+                    counts[(int64_t)(i + j) * a.k + c] = at;
+                at += n[j];
+            }
         }
     }
 }
 
-/* Tokens to their positions, in their order: stable. */
+/* Tokens to their positions, in their order: stable. A warp has a run of tokens, in rounds of 32, and of each cluster a place that moves on
+ * with the tokens that it has put there. */
 PRXI_KERNEL void order_kernel(prxi_cu_cluster a)
 {
+    enum { ROUNDS = CHUNK / THREADS };
     PRXI_SHARED(shared);
-    int32_t *labels = reinterpret_cast<int32_t *>(shared);
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = warp * ROUNDS * 32 + lane;
+    int32_t *places = reinterpret_cast<int32_t *>(shared), *mine = places + warp * a.k, label[ROUNDS];
+    uint32_t same[ROUNDS];
     if (*a.stopped)
         return;
-    load_labels(a, labels);
-    const int32_t *places = a.counts + ((int64_t)blockIdx.y * gridDim.x + blockIdx.x) * a.k;
+    clear(places, WARPS * a.k);
+    PRXI_UNROLL
+    for (int r = 0; r < ROUNDS; r++) {
+        label[r] = label_of(a, first + r * 32);
+        same[r] = match_any(label[r]);
+        if (label[r] >= 0)
+            add_shared(&mine[label[r]], 1);
+    }
+    sync_block();
+    const int32_t *from = a.counts + ((int64_t)blockIdx.y * gridDim.x + blockIdx.x) * a.k;
+    for (int c = threadIdx.x; c < a.k; c += THREADS)
+        for (int w = 0, at = from[c]; w < WARPS; w++) {
+            const int32_t n = places[w * a.k + c];
+            places[w * a.k + c] = at;
+            at += n;
+        }
+    sync_block();
     int32_t *perm = a.perm + (int64_t)blockIdx.y * a.n;
-    for (int c = threadIdx.x; c < a.k; c += THREADS) {
-        int32_t at = places[c];
-        for (int i = 0; i < CHUNK; i++)
-            if (labels[i] == c)
-                perm[at++] = (int32_t)(blockIdx.x * CHUNK) + i;
+    PRXI_UNROLL
+    for (int r = 0; r < ROUNDS; r++) {
+        const int before = count_bits(same[r] & ((1u << lane) - 1u));
+        if (label[r] >= 0)
+            perm[mine[label[r]] + before] = (int32_t)(blockIdx.x * CHUNK) + first + r * 32;
+        sync_warp();                    /* all have read the place */
+        if (label[r] >= 0 && before == 0)
+            mine[label[r]] += count_bits(same[r]);
+        sync_warp();                    /* and it has moved on for all */
     }
 }
 
@@ -100,13 +141,21 @@ template <typename T> PRXI_KERNEL void means_kernel(prxi_cu_cluster a)
     const int64_t head = blockIdx.y, cluster = head * a.k + blockIdx.x;
     const int32_t *start = a.start + head * (a.k + 1) + blockIdx.x, *perm = a.perm + head * a.n;
     const T *x = static_cast<const T *>(a.x) + head * a.head_dim, *old = static_cast<const T *>(a.centroids) + cluster * a.head_dim;
-    for (int i = threadIdx.x; i < a.head_dim; i += THREADS) {
+    const int32_t begin = start[0], end = start[1];
+    for (int i = threadIdx.x; i < a.head_dim; i += MEANS) {
         float sum = 0;
-        for (int32_t p = start[0]; p < start[1]; p++)
-            sum += load(x, perm[p] * a.ldx + i);
+        for (int32_t p = begin; p < end; p += BATCH) {
+            float v[BATCH];
+            PRXI_UNROLL
+            for (int j = 0; j < BATCH; j++)
+                v[j] = p + j < end ? load(x, perm[p + j] * a.ldx + i) : 0.0f;
+            PRXI_UNROLL
+            for (int j = 0; j < BATCH; j++)
+                sum += v[j];
+        }
         const float was = load(old, i);
         const float mean = store(static_cast<T *>(a.means), cluster * a.head_dim + i,
-                                 start[1] > start[0] ? sum / (float)(start[1] - start[0]) : was);
+                                 end > begin ? sum / (float)(end - begin) : was);
         moved += ((double)mean - was) * ((double)mean - was);
     }
     moved = block_sum(moved, part);
@@ -144,13 +193,13 @@ template <typename T> static int iterate(device *d, int type, const prxi_cu_clus
                                    a->halves };
     int err = prxi_cu_nearest_run(d, type, &near);
     if (err == PRX_OK)
-        err = launch(d, "cluster: count", count_kernel, by_chunk, THREADS, CHUNK * sizeof(int32_t), *a);
+        err = launch(d, "cluster: count", count_kernel, by_chunk, THREADS, (size_t)a->k * sizeof(int32_t), *a);
     if (err == PRX_OK)
         err = launch(d, "cluster: place", place_kernel, dim3((unsigned)a->heads), THREADS, (size_t)a->k * sizeof(int32_t), *a, chunks);
     if (err == PRX_OK)
-        err = launch(d, "cluster: order", order_kernel, by_chunk, THREADS, CHUNK * sizeof(int32_t), *a);
+        err = launch(d, "cluster: order", order_kernel, by_chunk, THREADS, WARPS * (size_t)a->k * sizeof(int32_t), *a);
     if (err == PRX_OK)
-        err = launch(d, "cluster: means", means_kernel<T>, by_cluster, THREADS, WARPS * sizeof(double), *a);
+        err = launch(d, "cluster: means", means_kernel<T>, by_cluster, MEANS, MEANS / 32 * sizeof(double), *a);
     if (err == PRX_OK)
         err = launch(d, "cluster: stop", stop_kernel, dim3(1), THREADS, WARPS * sizeof(int), *a);
     return err < 0 ? err : launch(d, "cluster: accept", accept_kernel<T>, dim3(all), THREADS, 0, *a);
@@ -221,32 +270,68 @@ PRXI_DEVICE float block_most(float v, float *part)
     return v;
 }
 
+/* Products of q with THREADS centroids from `first` on, one a thread, summed over the channels in order: PIECE channels at a time by way of
+ * shared memory, as neighbours in memory are one centroid's. rows: THREADS x PITCH. */
+template <typename T> PRXI_DEVICE float dot_of(const prxi_cu_select &a, const T *k, const float *q, int first, float *rows)
+{
+    float dot = 0;
+    for (int i0 = 0; i0 < a.head_dim; i0 += PIECE) {
+        PRXI_UNROLL
+        for (int i = threadIdx.x; i < THREADS * PIECE; i += THREADS) {
+            const int row = i / PIECE, col = i % PIECE;
+            rows[row * PITCH + col] = first + row < a.ck && i0 + col < a.head_dim
+                                          ? load(k, (int64_t)(first + row) * a.head_dim + i0 + col) : 0.0f;
+        }
+        sync_block();
+        for (int i = 0; i < PIECE && i0 + i < a.head_dim; i++)
+            dot = fmaf(q[i0 + i], rows[threadIdx.x * PITCH + i], dot);
+        sync_block();
+    }
+    return dot;
+}
+
+/* The kept ones of ck, ascending, to cols; a thread has a run of them. Returns the keys of its run. counts: one a thread. */
+PRXI_DEVICE int write_kept(const int32_t *keep, int ck, const int32_t *start, int32_t *cols, int32_t *counts)
+{
+    const int each = (ck + THREADS - 1) / THREADS, first = (int)threadIdx.x * each, end = first + each < ck ? first + each : ck;
+    int mine = 0, at = 0, keys = 0;
+    for (int j = first; j < end; j++)
+        mine += keep[j];
+    counts[threadIdx.x] = mine;
+    sync_block();
+    for (int i = 0; i < (int)threadIdx.x; i++)
+        at += counts[i];
+    for (int j = first; j < end; j++)
+        if (keep[j]) {
+            cols[at++] = j;
+            keys += start[j + 1] - start[j];
+        }
+    return keys;
+}
+
 /* A block a query cluster: softmax of its centroid's products, weighted by size, and the shortest run of the largest shares that
  * exceeds p. cols: kept clusters, ascending; their number; their keys. */
 template <typename T> PRXI_KERNEL void select_kernel(prxi_cu_select a)
 {
     PRXI_SHARED(shared);
     const int padded = power_of_two(a.ck);
-    float *share = reinterpret_cast<float *>(shared), *part = share + padded, *q = part + 2 * WARPS;
-    int32_t *index = reinterpret_cast<int32_t *>(q + a.head_dim), *keep = index + padded, *kept = keep + a.ck;
+    float *share = reinterpret_cast<float *>(shared), *part = share + padded, *q = part + 2 * WARPS, *rows = q + a.head_dim;
+    int32_t *index = reinterpret_cast<int32_t *>(rows + THREADS * PITCH), *keep = index + padded, *kept = keep + a.ck;
     const int64_t head = blockIdx.y, row = head * a.cq + blockIdx.x;
     const int32_t *start = a.k_start + head * (a.ck + 1);
     const T *k = static_cast<const T *>(a.k_centroids) + head * a.ck * a.head_dim;
     for (int i = threadIdx.x; i < a.head_dim; i += THREADS)
-        q[i] = load(static_cast<const T *>(a.q_centroids), row * a.head_dim + i);
-    sync_block();
+        q[i] = load(static_cast<const T *>(a.q_centroids), row * a.head_dim + i);       /* dot_of has a barrier before it reads */
     float top = -PRXI_INFINITY, sum = 0;
-    for (int j = threadIdx.x; j < padded; j += THREADS) {
-        float dot = -PRXI_INFINITY;
-        if (j < a.ck) {
-            dot = 0;
-            for (int i = 0; i < a.head_dim; i++)
-                dot = fmaf(q[i], load(k, (int64_t)j * a.head_dim + i), dot);
-            dot *= a.scale;
-            keep[j] = 0;
+    for (int first = 0; first < padded; first += THREADS) {
+        const int j = first + (int)threadIdx.x;
+        const float sum_of = dot_of(a, k, q, first, rows), dot = j < a.ck ? sum_of * a.scale : -PRXI_INFINITY;
+        if (j < padded) {
+            share[j] = dot;
+            index[j] = j;
         }
-        share[j] = dot;
-        index[j] = j;
+        if (j < a.ck)
+            keep[j] = 0;
         top = fmaxf(top, dot);
     }
     top = block_most(top, part);
@@ -270,17 +355,7 @@ template <typename T> PRXI_KERNEL void select_kernel(prxi_cu_select a)
     for (int j = threadIdx.x; j < *kept; j += THREADS)
         keep[index[j]] = 1;
     sync_block();
-    int32_t *cols = a.cols + row * a.ck;
-    int keys = 0;
-    for (int j = threadIdx.x; j < a.ck; j += THREADS) {
-        if (!keep[j])
-            continue;
-        int at = 0;
-        for (int i = 0; i < j; i++)
-            at += keep[i];
-        cols[at] = j;
-        keys += start[j + 1] - start[j];
-    }
+    int keys = write_kept(keep, a.ck, start, a.cols + row * a.ck, reinterpret_cast<int32_t *>(rows));
     keys = block_sum(keys, reinterpret_cast<int *>(part));
     if (threadIdx.x == 0) {
         a.row_ptr[row] = row * a.ck;
@@ -344,7 +419,7 @@ int prxi_cu_select_run(void *dev, int type, const prxi_cu_select *a)
         keys *= 2;
     while (queries < a->cq)
         queries *= 2;
-    const size_t shared = ((size_t)2 * keys + 2 * WARPS + (size_t)a->head_dim + (size_t)a->ck + 1) * 4;
+    const size_t shared = ((size_t)2 * keys + 2 * WARPS + (size_t)a->head_dim + THREADS * PITCH + (size_t)a->ck + 1) * 4;
     const size_t of_tiles = ((size_t)3 * queries + (size_t)queries % 2 + 2) * 4 + WARPS * sizeof(double);
     const dim3 grid((unsigned)a->cq, (unsigned)a->heads);
     int err = launch(d, "select", type ? select_kernel<bf16> : select_kernel<float>, grid, THREADS, shared, *a);

@@ -73,14 +73,14 @@ int prxi_cu_probe(prxi_cu_info *info)
                  cudaGetErrorString(err));
         return PRX_ENOTSUP;
     }
-    snprintf(info->name, sizeof info->name, "%s", p.name);
+    snprintf(info->name, sizeof info->name, "%.*s", (int)sizeof info->name - 1, p.name);
     info->major = p.major;
     info->minor = p.minor;
     info->multiprocessors = p.multiProcessorCount;
     info->hopper = is_hopper(p.major, p.minor);
     info->fp8 = p.major == 9 && p.minor == 0;
     if (p.major < 8) {
-        snprintf(info->why, sizeof info->why, "%s is sm_%d%d; sm_80 or newer is needed", p.name, p.major, p.minor);
+        snprintf(info->why, sizeof info->why, "%.100s is sm_%d%d; sm_80 or newer is needed", p.name, p.major, p.minor);
         return PRX_ENOTSUP;
     }
     return PRX_OK;

@@ -3,10 +3,14 @@
 #define PRXI_CUDA_LAUNCH_CUH
 
 #include "engine/cuda/module.h"
-#include "prim.cuh"
 
+#ifdef PRXI_CUDA_HOST               /* files without kernels, by any compiler: for tests */
+#include <cuda_runtime.h>
+#else
+#include "prim.cuh"
 #ifndef PRXI_CUDA_EMU
 #include <cuda_runtime.h>
+#endif
 #endif
 
 struct device {
@@ -45,7 +49,7 @@ static int launch(device *d, const char *op, void (*kernel)(P...), dim3 grid, in
     return fault ? prxi_cu_fail(d, PRX_EINTERNAL, op, fault) : PRX_OK;
 }
 
-#else
+#elif !defined(PRXI_CUDA_HOST)
 
 template <typename... P, typename... A>
 static int launch(device *d, const char *op, void (*kernel)(P...), dim3 grid, int threads, size_t shared, A... args)

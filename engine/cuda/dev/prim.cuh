@@ -23,6 +23,11 @@ PRXI_DEVICE uint32_t float_bits(float f) { return __float_as_uint(f); }
 PRXI_DEVICE float shfl_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 PRXI_DEVICE int shfl_xor(int v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 PRXI_DEVICE double shfl_xor(double v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
+/* Bit l: lane l has the same value. */
+PRXI_DEVICE uint32_t match_any(int v) { return __match_any_sync(0xffffffffu, v); }
+PRXI_DEVICE int count_bits(uint32_t v) { return __popc(v); }
+/* Whole numbers: the sum is the same in any order. */
+PRXI_DEVICE void add_shared(int32_t *p, int v) { atomicAdd(p, v); }
 PRXI_DEVICE void sync_block() { __syncthreads(); }
 PRXI_DEVICE void sync_warp() { __syncwarp(); }
 
