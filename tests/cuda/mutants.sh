@@ -68,7 +68,6 @@ mutant cluster 'mine\[label\[r\]\] + before' 'mine[label[r]]'           # tokens
 mutant cluster 'p + j < end' 'p + j <= end'                             # a mean of one too many
 mutant cluster 'i < (int)threadIdx.x; i++' 'i <= (int)threadIdx.x; i++' # the next one's place
 mutant cluster 'first + row < a.ck' 'first + row + 1 < a.ck'            # the last centroid
-mutant cluster 'i + j < chunks ? counts' 'i + j < 1 ? counts'           # places of the second chunk
 mutant queue 'i < (int)threadIdx.x ?' 'i <= (int)threadIdx.x ?'         # pieces of the next length's place
 mutant queue 'e.bin != bin' 'e.bin < bin'                               # longer ones twice
 mutant queue 'i < a.n_items' 'i < end'                                  # what was there stays behind the last

@@ -477,6 +477,14 @@ static void check_svg2(prxi_dtype t, int seed)
           "svg2: seed %d: %d heads of %d, %d tokens, %d and %d clusters", seed, heads, d, n, cq, ck);
 }
 
+/* More chunks than are placed at a time; more clusters than a block has threads. */
+static void check_many(prxi_dtype t)
+{
+    const prxi_cuda_module *m = module();
+    CHECK(clusters_right(m, cuda_under_test()->dev, &rng, t, 1, 2, 9 * PRXI_CU_CHUNK + 40, 2, 3, 0.5f, 1), "svg2: ten chunks");
+    CHECK(clusters_right(m, cuda_under_test()->dev, &rng, t, 2, 17, 640, 3, 600, 0.7f, 1), "svg2: 600 clusters");
+}
+
 /* Tiles cover every query of every block once, in order. */
 static void check_tiles(void)
 {
@@ -519,6 +527,8 @@ int main(void)
         check_clusters(t);
         check_svg2(t, seed);
     }
+    check_many(PRXI_F32);
+    check_many(PRXI_BF16);
     prxi_stream_close(&host);
     return TEST_END();
 }

@@ -509,7 +509,8 @@ static PFN_cuTensorMapEncodeTiled_v12000 encoder()
         const cudaError_t err = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
         if (err != cudaSuccess)
             cudaGetLastError();
-        return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(err == cudaSuccess && found == cudaDriverEntryPointSuccess ? entry : nullptr);
+        const bool there = err == cudaSuccess && found == cudaDriverEntryPointSuccess;
+        return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(there ? entry : nullptr);
     }();
     return known;
 }

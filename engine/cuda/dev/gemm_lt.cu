@@ -222,11 +222,11 @@ static cublasStatus_t best(device *d, const lt_call *c, const prxi_cu_gemm *a, c
     const double size = static_cast<double>(a->m) * static_cast<double>(a->n) * static_cast<double>(a->k);
     const bool large = d->lt->memory.tune && size >= WORTH;
     int count, first = 0;
-    const cublasStatus_t st = ask(d, c, a, found, large ? TRIED : 1, &count);
+    const cublasStatus_t st = ask(d, c, a, found, TRIED, &count);
     if (st != CUBLAS_STATUS_SUCCESS)
         return st;
     float least = 1e30f;
-    for (int i = 0; i < count && count > 1; i++) {
+    for (int i = 0; i < count && count > 1 && large; i++) {
         const float ms = measure(d, c, a, &found[i].algo);
         if (ms < least) {
             least = ms;
