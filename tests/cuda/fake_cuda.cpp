@@ -85,7 +85,7 @@ void drain(CUstream_st *s)
 void *take(std::map<char *, size_t> *from, size_t bytes)
 {
     char *p = static_cast<char *>(aligned_alloc(256, (bytes + 255) / 256 * 256));
-    memset(p, 0xff, bytes);
+    memset(p, 0xff, bytes < 1 << 20 ? bytes : 1 << 20);
     (*from)[p] = bytes;
     return p;
 }
