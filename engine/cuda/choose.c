@@ -73,7 +73,7 @@ int prxi_cuda_choose(prxi_ctx *c, prxi_cuda *u)
     if (err < 0 || (err = parse_tune(c, u)) < 0)
         return err;
     u->hopper = u->info.hopper && u->want != PRXI_CUDA_PORTABLE;
-    u->least_timed = LEAST_TIMED;
+    u->least_timed = u->info.emulated ? 0 : LEAST_TIMED;     /* an emulation has small shapes alone */
     if (u->want == PRXI_CUDA_HOPPER && !u->hopper)
         return prxi_fail(c, PRX_ENOTSUP, "PRAXINO_CUDA_ATTENTION: hopper: %s", u->info.major == 9 && u->info.minor == 0
                              ? "this module was compiled without sm_90a" : "this chip is not of sm_90");

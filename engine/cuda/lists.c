@@ -199,7 +199,7 @@ int prxi_cuda_put_pages(prxi_cuda *cuda, prxi_ctx *c, const prxi_attn_args *args
     entry *e = b->id && !b->device ? choose(cuda, c, args, b, b->id, 0) : NULL;
     const char *why = e && e->tables ? prxi_cuda_page_room(args, &e->pages) : prxi_cuda_page_shape(args, b, p);
     if (why)
-        return prxi_fail(c, PRX_ENOTSUP, "attention by cuDNN's pages: %s", why);
+        return prxi_fail(c, PRX_ENOTSUP, "attention by cuDNN's paged form: %s", why);
     if (!e->tables) {
         e->pages = *p;
         const int err = upload_pages(cuda, c, e, b);

@@ -73,6 +73,29 @@ if [ -f "$library" ]; then
     expect 2 "a switch that is neither" env PRAXINO_CUDA_TUNE=yes "$PRAXINO" doctor --device cuda
     expect 0 "doctor with cuDNN" env PRAXINO_CUDNN="$library" "$PRAXINO" doctor --device cuda
     check "doctor says who serves convolutions" grep -q "convolutions.*cuDNN 91900" "$tmp/out"
+    # Attention: the same, and lists by pages or not at all.
+    by_page() { PRAXINO_CUDA_ATTENTION=paged by_library "$@" -m "$builtin"; }
+    long="--width 128 --height 128 --frames 33 --plan"
+    sparse="--attention radial --set attention.block=64 --set attention.dense_timesteps=0 --set attention.decay=0.05"
+    expect 0 "doctor that measures" env PRAXINO_CUDNN="$library" PRAXINO_CUDA_TUNE=1 "$PRAXINO" doctor --device cuda
+    check "doctor says that times decide" grep -q "attention.*by measurement of each shape: .*cuDNN" "$tmp/out"
+    expect 0 "attention that is measured" by_library -m "$builtin" --guidance 1 -o "$tmp/c2.y4m" --stats "$tmp/attn.json"
+    check "stats: attention" grep -q '"shape":[[:space:]]*"4 heads of 64' "$tmp/attn.json"
+    check "stats: its times" grep -q '"attn_us":[[:space:]]*[0-9]' "$tmp/attn.json"
+    check "remembered, too" grep -q '^[0-9a-f]* attention/emulation_on_the_host' "$tmp/cache/cuda.choices"
+    # shellcheck disable=SC2086
+    expect 4 "lists that change, by pages" by_page -o "$tmp/b.y4m" $long --attention svg2 --set attention.num_k_centroids=8
+    says "paged: lists that change" "lists that change, by pages"
+    # shellcheck disable=SC2086
+    expect 0 "a plan with pages" by_page -o "$tmp/b.y4m" $sparse $long
+    check "its table is counted" grep -q "attention policy *132 bytes" "$tmp/out"
+    # shellcheck disable=SC2086
+    expect 0 "a plan without" env PRAXINO_CUDA_ATTENTION=portable "$PRAXINO" render "a red ball" $quick -m "$builtin" --device cuda \
+        -o "$tmp/b.y4m" $sparse $long
+    check "no table" grep -q "attention policy *52 bytes" "$tmp/out"
+    # shellcheck disable=SC2086
+    expect 4 "pages in f32" by_page -o "$tmp/b.y4m" $sparse $long --dtype f32
+    says "paged: it has bf16" "pages in f32"
 fi
 
 # Planes come from the device, with the bytes that the CPU makes of RGB; a dump, a callback and PNG need RGB, and the plan says so.

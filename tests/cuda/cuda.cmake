@@ -92,6 +92,11 @@ set_target_properties(cuda_fake_library PROPERTIES PREFIX "" OUTPUT_NAME fake_cu
 add_test(NAME cuda/vae_cudnn COMMAND cuda_vae wan21_patch2)
 set_tests_properties(cuda/vae_cudnn PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
                      ENVIRONMENT "PRAXINO_CUDNN=$<TARGET_FILE:cuda_fake_library>;PRAXINO_CUDA_TUNE=1;PRAXINO_CACHE=;PRAXINO_EMU_SPLIT=1")
+prx_cuda_test(paged cuda/paged.c)
+add_dependencies(cuda_paged cuda_fake_library)
+set_tests_properties(cuda/paged PROPERTIES ENVIRONMENT "PRAXINO_CUDNN=$<TARGET_FILE:cuda_fake_library>;PRAXINO_CACHE=")
+prx_cuda_test(attend cuda/attend.c)
+target_sources(cuda_attend PRIVATE cuda/fake_cudnn.c)
 add_executable(cuda_cudnn_plans cuda/cudnn_plans.c)
 add_dependencies(cuda_cudnn_plans cuda_null_driver)
 target_compile_definitions(cuda_cudnn_plans PRIVATE NULL_DRIVER="$<TARGET_FILE:cuda_null_driver>")

@@ -66,6 +66,81 @@ static void check_attention(prxi_cudnn *u, int heads, int d, int n, int m, int l
     free(q), free(k), free(v), free(o), free(sums);
 }
 
+/* An entry of queries, its keys in the pages of the table's row, the last of which may be short. */
+static double paged_row(const prxi_cudnn_attn *s, const prxi_cudnn_operands *x, int64_t i, int h, double *lse)
+{
+    const int64_t entry = i / s->rows;
+    double sum = 0, out[128] = { 0 }, worst = 0;
+    for (int32_t j = 0; j < x->kv_rows[entry]; j++) {
+        const int64_t token = (int64_t)x->table[entry * s->pages + j / s->page] * s->page + j % s->page;
+        double dot = 0;
+        for (int e = 0; e < s->head_dim; e++)
+            dot += at(x->q, i * s->ldq + h * s->head_dim + e) * at(x->k, token * s->ldk + h * s->head_dim + e);
+        const double w = exp(dot * (double)x->scale);
+        sum += w;
+        for (int e = 0; e < s->head_dim; e++)
+            out[e] += w * at(x->v, token * s->ldv + h * s->head_dim + e);
+    }
+    for (int e = 0; e < s->head_dim; e++)
+        worst = fmax(worst, fabs(at(x->o, i * s->ldo + h * s->head_dim + e) - out[e] / sum));
+    *lse = log(sum);
+    return worst;
+}
+
+/* Ascending pages, about half of them, at least one; the last page of all in every second entry. */
+static void draw_table(const prxi_cudnn_attn *s, int32_t *table, int32_t *q_rows, int32_t *kv_rows)
+{
+    const int all = (int)((s->kv_len + s->page - 1) / s->page), entries = (int)((s->q_len + s->rows - 1) / s->rows);
+    for (int e = 0; e < entries; e++) {
+        int n = 0;
+        for (int p = 0; p < all; p++)
+            if (p == all - 1 ? e % 2 || !n : random_normal(&rng) > 0)
+                table[e * s->pages + n++] = p;
+        const int last = table[e * s->pages + n - 1] == all - 1 ? (int)(all * s->page - s->kv_len) : 0;
+        kv_rows[e] = n * s->page - last;
+        q_rows[e] = (int32_t)(e == entries - 1 ? s->q_len - (int64_t)e * s->rows : s->rows);
+    }
+}
+
+/* What lies past the last token is huge, and counts nothing; past the last entry nothing is touched. */
+static void check_pages(prxi_cudnn *u, int heads, int d, int n, int m, int rows, int page, int lse)
+{
+    enum { ROOM = 128 };
+    const int64_t ld = (int64_t)heads * d;
+    const int all = (m + page - 1) / page, entries = (n + rows - 1) / rows;
+    const prxi_cudnn_attn s = { heads, d, lse, n, m, ld + 8, ld, 2 * ld, ld + 16, rows, page, all };
+    prxi_bf16 *q = values((size_t)((n + ROOM) * s.ldq)), *k = values((size_t)((m + ROOM) * s.ldk)), *v = values((size_t)((m + ROOM) * s.ldv));
+    prxi_bf16 *o = values((size_t)((n + ROOM) * s.ldo));
+    float *sums = calloc((size_t)(heads * n), sizeof *sums);
+    int32_t *tables = calloc((size_t)(entries * all + 2 * entries), sizeof *tables);
+    double worst = 0, want;
+    REQUIRE(sums && tables, "memory");
+    for (int64_t i = m * s.ldk; i < (m + ROOM) * s.ldk; i++)
+        k[i] = 0x7d80;                          /* 2^124 */
+    for (int64_t i = m * s.ldv; i < (m + ROOM) * s.ldv; i++)
+        v[i] = 0x7d80;
+    const int64_t end = (int64_t)entries * rows;
+    for (int64_t i = end * s.ldo; i < (n + ROOM) * s.ldo; i++)
+        o[i] = 0x1234;
+    const prxi_cudnn_operands x = { q, k, v, o, lse ? sums : NULL, 0.2f, tables, tables + entries * all, tables + entries * (all + 1) };
+    draw_table(&s, tables, tables + entries * all, tables + entries * (all + 1));
+    REQUIRE(prxi_cudnn_attention(&ctx, u, &s, 0, &x) == PRX_OK, "%s", ctx.error.text);
+    for (int h = 0; h < heads; h++)
+        for (int64_t i = 0; i < n; i++) {
+            const double off = paged_row(&s, &x, i, h, &want);
+            worst = off <= worst ? worst : off;
+            if (lse)
+                worst = fmax(worst, fabs((double)sums[h * n + i] - want) * 1e3);
+        }
+    CHECK(worst < 0.02, "%d x %d tokens, entries of %d, pages of %d: off by %g", n, m, rows, page, worst);
+    for (int64_t i = end * s.ldo; i < (n + ROOM) * s.ldo; i++)
+        if (o[i] != 0x1234) {
+            CHECK(0, "element %lld past the last entry changed", (long long)(i - end * s.ldo));
+            break;
+        }
+    free(q), free(k), free(v), free(o), free(sums), free(tables);
+}
+
 static void check_convolution(prxi_cudnn *u, const prxi_cudnn_conv *s)
 {
     const int64_t plane = (int64_t)s->height * s->width, taps = (int64_t)s->kt * s->kh * s->kw;
@@ -103,9 +178,13 @@ static void check_numbers(void)
     for (int turn = 0; turn < 2; turn++) {
         check_attention(u, 3, 64, 33, 21, 0);
         check_attention(u, 2, 128, 5, 40, 1);
+        for (int page = 8; page <= 128; page *= 2)
+            check_pages(u, 2, 64, 150, 270, 64, page, 0);
+        check_pages(u, 1, 128, 300, 140, 128, 128, 0);
+        check_pages(u, 3, 64, 96, 64, 32, 16, 1);
         for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
             check_convolution(u, &convs[i]);
-        CHECK(fake_cudnn_planned() == (turn ? 0 : 5), "a plan per shape, made once");
+        CHECK(fake_cudnn_planned() == (turn ? 0 : 12), "a plan per shape, made once");
     }
     CHECK(atomic_load(&mem.now[PRXI_MEM_SCRATCH]) == 256, "the workspace is accounted: %zu", atomic_load(&mem.now[PRXI_MEM_SCRATCH]));
     prxi_cudnn_close(&ctx, &u);
@@ -149,12 +228,17 @@ static int everything(void)
     static const prxi_cudnn_attn s = { 1, 64, 1, 2, 2, 64, 64, 64, 64, 0, 0, 0 };
     static const prxi_cudnn_conv conv = { 8, 8, 1, 2, 2, 3, 3, 3, 16, 16 };
     static prxi_bf16 x[4096];
+    static const prxi_cudnn_attn pages = { 1, 64, 1, 2, 9, 64, 64, 64, 64, 2, 8, 2 };
+    static const int32_t words[4] = { 0, 1, 2, 9 };
     float lse[2];
     const prxi_cudnn_operands operands = { .q = x, .k = x, .v = x, .o = x + 1024, .lse = lse, .scale = 1 };
+    const prxi_cudnn_operands paged = { x, x, x, x + 1024, lse, 1, words, words + 2, words + 3 };
     prxi_cudnn *u = NULL;
     int err = prxi_cudnn_open(&ctx, &u, fake_cudnn(), NULL, NULL, NULL, NULL);
     if (err == PRX_OK)
         err = prxi_cudnn_attention(&ctx, u, &s, 0, &operands);
+    if (err == PRX_OK)
+        err = prxi_cudnn_attention(&ctx, u, &pages, 0, &paged);
     if (err == PRX_OK)
         err = prxi_cudnn_convolution(&ctx, u, &conv, 0, x, x, x, x + 2048);
     prxi_cudnn_close(&ctx, &u);

@@ -21,7 +21,7 @@ typedef struct descriptor {
     attribute a[ATTRIBUTES];
 } descriptor;
 
-static int calls, failing, alive, planned;
+static int calls, failing, alive, planned, one_config;
 static size_t version_now = 91900;
 static int (*watcher)(int engine);
 
@@ -172,11 +172,12 @@ static int finalize(void *p)
 /* A configuration remembers its graph and its engine. */
 static int offer(const descriptor *heuristic, int type, int64_t room, int64_t *n, void **configs)
 {
-    static const int64_t engines[2][4] = { { 7, 8, BAD, 9 }, { 7 } };
+    static const int64_t all[2][4] = { { 7, 8, BAD, 9 }, { 7 } }, nine[2][4] = { { 9 }, { 9 } };
+    const int64_t (*engines)[4] = one_config ? nine : all;
     descriptor *graph = part(heuristic, DNN_HEURISTIC_GRAPH);
     int mode;
     value(heuristic, DNN_HEURISTIC_MODE, &mode, sizeof mode);
-    *n = mode == DNN_HEURISTIC_A ? 4 : 1;
+    *n = mode == DNN_HEURISTIC_A && !one_config ? 4 : 1;
     for (int64_t i = 0; i < *n && i < room; i++) {
         descriptor *config = configs[i];
         config->whole = 0;
@@ -241,39 +242,118 @@ static float load(const tensor *t, size_t i)
     return prxi_load(t->at, t->type == DNN_BF16 ? PRXI_BF16 : PRXI_F32, i);
 }
 
+typedef struct sdpa {
+    tensor q, k, v, o, scale, lse, table, q_rows, kv_rows;
+    int64_t room;                               /* keys that an entry may have */
+    bool paged, stats;
+} sdpa;
+
+/* 0: all of it is there. */
+static int open_sdpa(sdpa *s, const descriptor *op, const descriptor *pack)
+{
+    const struct {
+        tensor *to;
+        int name, needed;
+    } all[] = { { &s->q, DNN_SDPA_Q, 1 }, { &s->k, DNN_SDPA_K, 1 }, { &s->v, DNN_SDPA_V, 1 }, { &s->o, DNN_SDPA_O, 1 },
+                { &s->scale, DNN_SDPA_SCALE, 1 }, { &s->lse, DNN_SDPA_STATS, 0 }, { &s->table, DNN_SDPA_TABLE_K, 0 },
+                { &s->q_rows, DNN_SDPA_ROWS_Q, 0 }, { &s->kv_rows, DNN_SDPA_ROWS_KV, 0 } };
+    *s = (sdpa) { .stats = part(op, DNN_SDPA_STATS) != NULL, .paged = part(op, DNN_SDPA_TABLE_K) != NULL };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        const descriptor *d = part(op, all[i].name);
+        if (d)
+            *all[i].to = open_tensor(d, pack);
+        if ((d || all[i].needed) && !all[i].to->at)
+            return WRONG;
+    }
+    if (s->paged && (part(op, DNN_SDPA_TABLE_K) != part(op, DNN_SDPA_TABLE_V) || !s->q_rows.at || !s->kv_rows.at ||
+                     s->table.type != DNN_INT32 || s->q_rows.type != DNN_INT32 || s->kv_rows.type != DNN_INT32))
+        return WRONG;
+    s->room = s->k.dims[2] * (s->paged ? s->table.dims[2] : 1);
+    return 0;
+}
+
+static int64_t word(const tensor *t, int64_t a, int64_t c)
+{
+    return ((const int32_t *)t->at)[a * t->strides[0] + c * t->strides[2]];
+}
+
+static size_t place(const tensor *t, int64_t a, int64_t b, int64_t c, int64_t d)
+{
+    return (size_t)(a * t->strides[0] + b * t->strides[1] + c * t->strides[2] + d * t->strides[3]);
+}
+
+/* Key j of an entry: where its head lies in k or v. */
+static size_t key_at(const sdpa *s, const tensor *t, int64_t entry, int64_t head, int64_t j)
+{
+    return s->paged ? place(t, word(&s->table, entry, j / t->dims[2]), head, j % t->dims[2], 0) : place(t, entry, head, j, 0);
+}
+
+/* A query of a head. Keys past the last of an entry, up to a whole page, are read and count nothing. */
+static void attend_row(const sdpa *s, int64_t entry, int64_t head, int64_t row, int64_t keys, double *p)
+{
+    const int64_t page = s->paged ? s->k.dims[2] : 1, touched = (keys + page - 1) / page * page, d = s->q.dims[3];
+    const size_t q = place(&s->q, entry, head, row, 0), o = place(&s->o, entry, head, row, 0);
+    double top = -INFINITY, sum = 0;
+    for (int64_t j = 0; j < touched; j++) {
+        const size_t k = key_at(s, &s->k, entry, head, j);
+        double dot = 0;
+        for (int64_t e = 0; e < d; e++)
+            dot += (double)load(&s->q, q + (size_t)e) * load(&s->k, k + (size_t)e);
+        p[j] = j < keys ? dot * *(const float *)s->scale.at : -INFINITY;
+        top = fmax(top, p[j]);
+    }
+    for (int64_t j = 0; j < touched; j++)
+        sum += p[j] = exp(p[j] - top);
+    for (int64_t e = 0; e < d; e++) {
+        double out = 0;
+        for (int64_t j = 0; j < touched; j++)
+            out += p[j] * load(&s->v, key_at(s, &s->v, entry, head, j) + (size_t)e);
+        prxi_store(s->o.at, PRXI_BF16, o + (size_t)e, (float)(out / sum));
+    }
+    if (s->stats)
+        prxi_store(s->lse.at, PRXI_F32, place(&s->lse, entry, head, row, 0), (float)(top + log(sum)));
+}
+
+/* Rows past the queries of an entry are read and overwritten. */
+static void spoil_row(const sdpa *s, int64_t entry, int64_t head, int64_t row)
+{
+    for (int64_t e = 0; e < s->q.dims[3]; e++) {
+        const float was = load(&s->q, place(&s->q, entry, head, row, e));
+        prxi_store(s->o.at, PRXI_BF16, place(&s->o, entry, head, row, e), was * NAN);
+    }
+}
+
+static int check_entry(const sdpa *s, int64_t entry, int64_t *rows, int64_t *keys)
+{
+    *rows = s->paged ? word(&s->q_rows, entry, 0) : s->q.dims[2];
+    *keys = s->paged ? word(&s->kv_rows, entry, 0) : s->k.dims[2];
+    if (*rows < 1 || *rows > s->q.dims[2] || *keys < 1 || *keys > s->room)
+        return WRONG;
+    for (int64_t j = 0; s->paged && j < *keys; j += s->k.dims[2]) {
+        const int64_t page = word(&s->table, entry, j / s->k.dims[2]);
+        if (page < 0 || page >= s->k.dims[0])
+            return WRONG;
+    }
+    return 0;
+}
+
 static int attend(const descriptor *op, const descriptor *pack)
 {
-    const tensor q = open_tensor(part(op, DNN_SDPA_Q), pack), k = open_tensor(part(op, DNN_SDPA_K), pack);
-    const tensor v = open_tensor(part(op, DNN_SDPA_V), pack), o = open_tensor(part(op, DNN_SDPA_O), pack);
-    const tensor scale = open_tensor(part(op, DNN_SDPA_SCALE), pack);
-    const descriptor *stats = part(op, DNN_SDPA_STATS);
-    const tensor lse = stats ? open_tensor(stats, pack) : (tensor) { .at = NULL };
-    if (!q.at || !k.at || !v.at || !o.at || !scale.at || (stats && !lse.at))
-        return WRONG;
-    double *p = malloc((size_t)k.dims[2] * sizeof *p);
-    for (int64_t h = 0; h < q.dims[1]; h++)
-        for (int64_t i = 0; i < q.dims[2]; i++) {
-            double top = -INFINITY, sum = 0;
-            for (int64_t j = 0; j < k.dims[2]; j++) {
-                double dot = 0;
-                for (int64_t e = 0; e < q.dims[3]; e++)
-                    dot += (double)load(&q, index_of(&q, h, i, e, 0)) * load(&k, index_of(&k, h, j, e, 0));
-                p[j] = dot * *(const float *)scale.at;
-                top = fmax(top, p[j]);
-            }
-            for (int64_t j = 0; j < k.dims[2]; j++)
-                sum += p[j] = exp(p[j] - top);
-            for (int64_t e = 0; e < q.dims[3]; e++) {
-                double out = 0;
-                for (int64_t j = 0; j < k.dims[2]; j++)
-                    out += p[j] * load(&v, index_of(&v, h, j, e, 0));
-                prxi_store(o.at, PRXI_BF16, index_of(&o, h, i, e, 0), (float)(out / sum));
-            }
-            if (stats)
-                prxi_store(lse.at, PRXI_F32, index_of(&lse, h, i, 0, 0), (float)(top + log(sum)));
-        }
+    sdpa s;
+    int64_t rows, keys;
+    int wrong = open_sdpa(&s, op, pack);
+    double *p = wrong ? NULL : malloc((size_t)s.room * sizeof *p);
+    for (int64_t b = 0; !wrong && b < s.q.dims[0]; b++) {
+        wrong = check_entry(&s, b, &rows, &keys);
+        for (int64_t h = 0; !wrong && h < s.q.dims[1]; h++)
+            for (int64_t i = 0; i < s.q.dims[2]; i++)
+                if (i < rows)
+                    attend_row(&s, b, h, i, keys, p);
+                else
+                    spoil_row(&s, b, h, i);
+    }
     free(p);
-    return 0;
+    return wrong;
 }
 
 static int convolve(const descriptor *op, const descriptor *bias_op, const descriptor *pack)
@@ -362,6 +442,11 @@ int fake_cudnn_planned(void)
 void fake_cudnn_version(size_t v)
 {
     version_now = v;
+}
+
+void fake_cudnn_configs(int one)
+{
+    one_config = one;
 }
 
 void fake_cudnn_watch(int (*ran)(int engine))

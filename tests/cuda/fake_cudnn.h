@@ -13,6 +13,8 @@ int fake_cudnn_alive(void);
 int fake_cudnn_planned(void);
 /* Configurations that can be planned: engines 7, 8, (2, which cannot,) 9 in one mode, 7 in the other. */
 enum { FAKE_CUDNN_CONFIGS = 4 };
+/* 1: engine 9 is the only one, in both modes; 0: those above. */
+void fake_cudnn_configs(int one);
 /* Told of each execution, with the number of the engine; NULL: nobody. Not 0: it fails. */
 void fake_cudnn_watch(int (*ran)(int engine));
 /* What version() says from now on. */
