@@ -391,8 +391,7 @@ int prxi_bench_cuda_attention(prx_engine *e, prxi_stream *s, const char *text, c
     static const struct {
         int keys;
         double density;
-    } blocks[] = { { 128, 0.1 }, { 128, 0.25 }, { 128, 0.5 }, { 128, 1 }, { 64, 0.25 }, { 64, 0.5 }, { 64, 1 }, { 16, 0.25 }, { 16, 0.5 },
-                   { 16, 1 } };
+    } blocks[] = { { 128, 0.1 }, { 128, 0.25 }, { 128, 0.5 }, { 128, 1 }, { 64, 0.25 }, { 64, 0.5 }, { 16, 0.25 }, { 16, 0.5 } };
     static atomic_ullong lists;             /* numbers from the top: others count from 1 */
     bench b;
     int err = open_bench(&b, e, s, text, rows), own = 0, n = 0;

@@ -1,4 +1,5 @@
-/* Static block lists as pages for cuDNN: entries of equally many queries, each with the pages of its keys in a table. */
+/* Static block lists as pages for cuDNN: entries of equally many queries, each with the pages of its keys in a table. The table has room
+ * for all pages in each row: cuDNN's plan is then that of any list of such blocks. */
 #include "cuda.h"
 
 enum { LARGEST = 128, LEAST_ROWS = 16, LEAST_PAGE = 8, MOST_BYTES = 1 << 28 };
@@ -21,19 +22,17 @@ static int pages_of(const prxi_block_list *b, int32_t j, int page, int *first)
     return to > from ? (to + page - 1) / page - *first : 0;
 }
 
-/* The pages of the longest row; -1: a row has no keys. */
-static int longest_row(const prxi_block_list *b, int page)
+/* True: some queries have no keys. */
+static int has_empty_row(const prxi_block_list *b)
 {
-    int most = 0;
     for (int q = 0; q < b->nq; q++) {
-        int n = 0, first;
+        int64_t keys = 0;
         for (int64_t i = b->row_ptr[q]; i < b->row_ptr[q + 1]; i++)
-            n += pages_of(b, b->cols[i], page, &first);
-        if (n == 0 && b->q_start[q + 1] > b->q_start[q])
-            return -1;
-        most = n > most ? n : most;
+            keys += b->k_start[b->cols[i] + 1] - b->k_start[b->cols[i]];
+        if (keys == 0 && b->q_start[q + 1] > b->q_start[q])
+            return 1;
     }
-    return most;
+    return 0;
 }
 
 static int64_t whole(int64_t n, int64_t unit)
@@ -53,13 +52,12 @@ const char *prxi_cuda_page_shape(const prxi_attn_args *a, const prxi_block_list 
     const int rows = divides(b->q_start, b->nq, a->q_len, LEAST_ROWS), page = divides(b->k_start, b->nk, a->kv_len, LEAST_PAGE);
     if (!rows || !page)
         return "blocks are no multiples of 16 queries and 8 keys";
-    const int pages = longest_row(b, page);
-    const int64_t entries = whole(a->q_len, rows) / rows;
-    if (pages <= 0)
+    const int64_t entries = whole(a->q_len, rows) / rows, pages = whole(a->kv_len, page) / page;
+    if (has_empty_row(b))
         return "some queries have no keys";
     if (entries * pages > MOST_BYTES / (int64_t)sizeof(int32_t))
         return "the table would be larger than 256 MiB";
-    *p = (prxi_cuda_pages) { rows, page, pages, (int)entries };
+    *p = (prxi_cuda_pages) { rows, page, (int)pages, (int)entries };
     return prxi_cuda_page_room(a, p);
 }
 

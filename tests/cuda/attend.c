@@ -67,7 +67,7 @@ static prxi_cuda *open_device(int with_cudnn)
     return u;
 }
 
-/* Radial in small: the diagonal and what `more` adds below it. */
+/* Radial in small: the diagonal and what `more` adds below it; -1: the other diagonal. */
 typedef struct list {
     prxi_block_list b;
     int32_t start[BLOCKS + 1], cols[BLOCKS * BLOCKS];
@@ -80,8 +80,8 @@ static void open_list(list *l, int more)
     for (int q = 0; q <= BLOCKS; q++) {
         l->start[q] = q * BLOCK;
         l->row_ptr[q] = at;
-        for (int k = q > more ? q - more : 0; k <= q && q < BLOCKS; k++)
-            l->cols[at++] = k;
+        for (int k = more < 0 ? q : q > more ? q - more : 0; k <= q && q < BLOCKS; k++)
+            l->cols[at++] = more < 0 ? BLOCKS - 1 - q : k;
     }
     l->b = (prxi_block_list) { .nq = BLOCKS, .nk = BLOCKS, .q_start = l->start, .k_start = l->start, .row_ptr = l->row_ptr,
                                .cols = l->cols, .id = ++lists };
@@ -136,8 +136,9 @@ static void check_choice(void)
 {
     static const struct {
         int costs[5], who, engine;
-    } turns[] = { { { 0, 50, 400, 300, 200 }, ATTN, 9 }, { { 200, 50, 400, 300, 200 }, ATTN90, 9 }, { { 200, 150, 90, 300, 200 }, CUDNN, 7 },
-                  { { 200, 150, 90, 80, 200 }, CUDNN, 8 }, { { 200, 150, 90, 80, 70 }, CUDNN, 9 } };
+    } turns[] = { { { 0, 50, 400, 300, 200 }, ATTN, 9 },    { { 200, 50, 400, 300, 200 }, ATTN90, 9 },
+                  { { 200, 150, 90, 300, 200 }, CUDNN, 7 }, { { 200, 150, 90, 80, 200 }, CUDNN, 8 },
+                  { { 200, 150, 90, 80, 70 }, CUDNN, 9 } };
     static prxi_bf16 first[N * D];
     list l;
     open_list(&l, 1);
@@ -152,7 +153,8 @@ static void check_choice(void)
                   who, (int)k->engine);
             CHECK(fabs(k->us[ATTN] - 100 - c[0]) < 0.1 && fabs(k->us[CUDNN] - (who == CUDNN ? costs[k->engine] : 200)) < 0.1,
                   "dense %d, turn %zu: %g, %g us", dense, i, k->us[ATTN], k->us[CUDNN]);
-            CHECK(k->page == (dense ? 0 : BLOCK) && fabs(k->density - (dense ? 1 : 5.0 / 9)) < 1e-9, "page %d, density %g", k->page, k->density);
+            CHECK(k->page == (dense ? 0 : BLOCK) && fabs(k->density - (dense ? 1 : 5.0 / 9)) < 1e-9, "page %d, density %g", k->page,
+                  k->density);
             double worst = 0;
             for (int e = 0; e < N * D; e++)
                 worst = fmax(worst, fabs((double)prxi_bf16_to_f32(x[3][e]) - (double)prxi_bf16_to_f32(first[e])));
@@ -196,6 +198,7 @@ static void check_memory(void)
     cost(200, 150, 90, 80, 85);
     CHECK(measured(1) && !measured(1), "remembered");
     CHECK(measured(0) && !measured(0) && !measured(1), "another list");
+    CHECK(measured(-1) && !measured(-1) && !measured(0), "other columns");
     fake_cudnn_version(91901);
     CHECK(measured(1) && !measured(1), "another cuDNN");
     fake_cudnn_version(91900);
@@ -282,7 +285,7 @@ static void check_broken(void)
         size_t bytes = 1;
         CHECK(prxi_cuda_plan_list(&ctx, u, &a, NULL, PRXI_BF16, &bytes) == (want ? PRX_ENOTSUP : PRX_OK) && !bytes, "%s", ctx.error.text);
         prxi_clear(&ctx);
-        CHECK(prxi_cuda_plan_list(&ctx, u, &a, &l.b, PRXI_BF16, &bytes) == PRX_OK && bytes == 4 * (8 + 4 + 4), "%zu bytes", bytes);
+        CHECK(prxi_cuda_plan_list(&ctx, u, &a, &l.b, PRXI_BF16, &bytes) == PRX_OK && bytes == 4 * (12 + 4 + 4), "%zu bytes", bytes);
         fake_cudnn_configs(1);                  /* engine 9 alone */
         const int err = call(u, &l.b, 1);
         CHECK(err == (want ? PRX_ENOTSUP : PRX_OK) && (!want || strstr(said, "no plan for 96 x 96")), "%d: %d, %s", want, err, said);
@@ -320,7 +323,8 @@ static void check_faults(void)
         CHECK(err[0] == PRX_OK && err[1] == PRX_OK && calls > 1, "%d calls, status %d, %d", calls, err[0], err[1]);
         for (int n = 1; n <= calls; n += kind ? 1 : 17) {
             fail_at(kind, n, err);
-            CHECK((err[0] == PRX_OK && err[1] == PRX_OK) || *said, "kind %d, call %d: status %d, %d without a reason", kind, n, err[0], err[1]);
+            CHECK((err[0] == PRX_OK && err[1] == PRX_OK) || *said, "kind %d, call %d: status %d, %d without a reason", kind, n,
+                  err[0], err[1]);
             CHECK(kind != 1 || err[0] == PRX_ENOMEM, "allocation %d: status %d, %s", n, err[0], said);
             ends[kind] += err[0] < 0;
         }
@@ -337,6 +341,7 @@ int main(void)
     module = *prxi_cuda_module_table();
     module.attention = attention;
     module.attention90 = attention90;
+    emu_share(x, sizeof x);
     for (int i = 0; i < 4 * ROWS * D; i++)
         x[i / (ROWS * D)][i % (ROWS * D)] = prxi_f32_to_bf16((float)random_normal(&rng));
     tmp_open();

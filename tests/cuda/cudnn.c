@@ -109,8 +109,8 @@ static void check_pages(prxi_cudnn *u, int heads, int d, int n, int m, int rows,
     const int64_t ld = (int64_t)heads * d;
     const int all = (m + page - 1) / page, entries = (n + rows - 1) / rows;
     const prxi_cudnn_attn s = { heads, d, lse, n, m, ld + 8, ld, 2 * ld, ld + 16, rows, page, all };
-    prxi_bf16 *q = values((size_t)((n + ROOM) * s.ldq)), *k = values((size_t)((m + ROOM) * s.ldk)), *v = values((size_t)((m + ROOM) * s.ldv));
-    prxi_bf16 *o = values((size_t)((n + ROOM) * s.ldo));
+    prxi_bf16 *q = values((size_t)((n + ROOM) * s.ldq)), *k = values((size_t)((m + ROOM) * s.ldk));
+    prxi_bf16 *v = values((size_t)((m + ROOM) * s.ldv)), *o = values((size_t)((n + ROOM) * s.ldo));
     float *sums = calloc((size_t)(heads * n), sizeof *sums);
     int32_t *tables = calloc((size_t)(entries * all + 2 * entries), sizeof *tables);
     double worst = 0, want;
@@ -207,6 +207,13 @@ static void check_configs(void)
     CHECK(prxi_cudnn_plan_conv(&ctx, u, &s, 2, &info) == PRX_OK && info.config == 3 && info.engine == 9, "config %d", info.config);
     prxi_cudnn_drop_conv(u, &s, 2);
     CHECK(fake_cudnn_alive() < before, "a dropped plan is gone");
+    static const prxi_cudnn_attn pages = { 1, 64, 0, 64, 64, 64, 64, 64, 64, 32, 16, 4 };
+    for (int i = 0; i < 4; i++)
+        CHECK(prxi_cudnn_plan_attn(&ctx, u, &pages, i % 2, &info) == PRX_OK && info.engine == 7 + i % 2, "from %d: engine %d", i % 2,
+              (int)info.engine);
+    const int both = fake_cudnn_alive();
+    prxi_cudnn_drop_attn(u, &pages, 1);
+    CHECK(fake_cudnn_alive() < both && prxi_cudnn_plan_attn(&ctx, u, &pages, 0, &info) == PRX_OK && info.engine == 7, "the other stays");
     prxi_cudnn_close(&ctx, &u);
 }
 

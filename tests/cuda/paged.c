@@ -199,6 +199,12 @@ static void check_refused(void)
     CHECK(call(&a, &odd.b) == PRX_OK, "room for six: %s", said);
     a.room = 5;
     refused("no room", &a, &odd.b);                 /* the table is there already */
+    draw(&odd, 96, 90, 32, 32, 0.5);
+    a.q_len = 96;
+    refused("no room", &a, &odd.b);
+    a.q_len = 90, a.kv_len = 96;
+    draw(&odd, 90, 96, 32, 32, 0.5);
+    refused("no room", &a, &odd.b);
     close_tensors(&t);
 }
 

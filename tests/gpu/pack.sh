@@ -9,7 +9,7 @@ root=$(cd -- "$(dirname -- "$0")/../.." && pwd -P)
 chips=${1:-90a}
 build=${PRX_BUILD:-$root/build-pack}
 pack=$build/pack
-tests="cuda_norm cuda_act cuda_attention cuda_ops cuda_conv cuda_quant cuda_dit cuda_vae"
+tests="cuda_norm cuda_act cuda_attention cuda_ops cuda_conv cuda_quant cuda_dit cuda_vae cuda_paged"
 
 mkdir -p "$build"
 # Paths in the tests are relative: they run in the root, wherever that is.
