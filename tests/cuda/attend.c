@@ -329,7 +329,7 @@ static void check_faults(void)
             ends[kind] += err[0] < 0;
         }
     }
-    CHECK(ends[0] == 0 && ends[1] == 3 && ends[2] == 8, "%d, %d and %d failures were reported", ends[0], ends[1], ends[2]);
+    CHECK(ends[0] == 0 && ends[1] == 3 && ends[2] == 4, "%d, %d and %d failures were reported", ends[0], ends[1], ends[2]);
 }
 
 int main(void)
@@ -352,10 +352,11 @@ int main(void)
     unsetenv("PRAXINO_CUDA_ATTENTION");
     fake_cudnn_watch(watch);
     check_choice();
-    check_memory();
     check_forced();
     check_static();
     check_broken();
+    unsetenv("PRAXINO_EMU_CHIP");               /* without attn90, whose emulation takes longest */
+    check_memory();
     check_faults();
     tmp_close();
     CHECK(fake_cudnn_alive() == 0 && emu_blocks() == 0 && atomic_load(&mem.total) == 0, "leaks");

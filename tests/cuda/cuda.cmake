@@ -94,7 +94,7 @@ set_tests_properties(cuda/vae_cudnn PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX
                      ENVIRONMENT "PRAXINO_CUDNN=$<TARGET_FILE:cuda_fake_library>;PRAXINO_CUDA_TUNE=1;PRAXINO_CACHE=;PRAXINO_EMU_SPLIT=1")
 prx_cuda_test(paged cuda/paged.c)
 add_dependencies(cuda_paged cuda_fake_library)
-set_tests_properties(cuda/paged PROPERTIES ENVIRONMENT "PRAXINO_CUDNN=$<TARGET_FILE:cuda_fake_library>;PRAXINO_CACHE=")
+set_tests_properties(cuda/paged PROPERTIES ENVIRONMENT "PRAXINO_CUDNN=$<TARGET_FILE:cuda_fake_library>;PRAXINO_CACHE=;PRAXINO_EMU_SPLIT=1")
 prx_cuda_test(attend cuda/attend.c)
 target_sources(cuda_attend PRIVATE cuda/fake_cudnn.c)
 add_executable(cuda_cudnn_plans cuda/cudnn_plans.c)
