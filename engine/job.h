@@ -76,6 +76,7 @@ struct prx_job {
     int expert_steps[PRXI_EXPERTS];
     const prxi_attn_policy *attn;
     void *attn_priv;
+    int policies_closed;                   /* their tensors are gone: no further step */
     prxi_attn_plan attn_plan;
     const prxi_cache_policy *cache;
     void *cache_priv;
@@ -140,6 +141,8 @@ void prxi_unplan(prx_job *j);
 void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env);
 /* Why frames must come from a device as RGB; NULL: planes will do. */
 const char *prxi_plan_rgb(const prx_job *j);
+/* What attention and cache keep between steps goes; their options stay. */
+void prxi_plan_close_policies(prx_job *j);
 /* Attention of step i: the job's policy, or the dense one where a schedule says so. */
 const prxi_attn_policy *prxi_plan_attention(const prx_job *j, int i);
 int  prxi_plan_estimate(prx_job *j);       /* measures for the plan's text */

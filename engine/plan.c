@@ -157,6 +157,13 @@ static int plan_schedule(prx_job *j)
 
 /* ---- policies ---- */
 
+/* Of a branch. */
+static int64_t tokens_of(const prx_job *j)
+{
+    const int *patch = j->model->dit_cfg[0].patch;
+    return (int64_t)(j->clip.frames / patch[0]) * (j->clip.height / patch[1]) * (j->clip.width / patch[2]);
+}
+
 static int open_policy(prx_job *j, const char *kind, const prxi_option *options, size_t size, void **priv)
 {
     *priv = prxi_calloc(j->ctx.mem, PRXI_MEM_MISC, 1, size ? size : 1);
@@ -204,7 +211,7 @@ void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env)
     const prxi_dit_config *d = &j->model->dit_cfg[0];
     *env = (prxi_cache_env) {
         .blocks = d->layers, .branches = j->branches, .steps = (int)j->set.steps,
-        .tokens = (int64_t)(j->clip.frames / d->patch[0]) * (j->clip.height / d->patch[1]) * (j->clip.width / d->patch[2]),
+        .tokens = tokens_of(j),
         .dim = (int64_t)d->heads * d->head_dim, .latent_elems = (int64_t)j->latent_elems, .dtype = j->engine->dtype,
         .n_threads = j->engine->threads, .experts = j->model->experts, .sigmas = prxi_sched_sigmas(j->sched),
         .device = j->stream.device, .step_expert = j->step_expert, .act = &prxi_job_kernels(j)->act,
@@ -275,13 +282,18 @@ static size_t dit_weight_bytes(const prx_job *j)
     return prxi_dit_weight_bytes(&j->model->dit_cfg[0], j->engine->dtype, (prxi_quant)j->set.quant);
 }
 
+/* Latents, velocities, the scheduler's state: until the end of the job. */
+static size_t latent_bytes(const prx_job *j)
+{
+    return prxi_mul(j->latent_elems * sizeof(float), (size_t)(4 + j->scheduler->state_tensors));
+}
+
 static size_t denoise_bytes(const prx_job *j)
 {
     const prxi_dit_clip clip = { j->clip.frames, j->clip.height, j->clip.width, j->branches,
                                  { (int)j->set.max_text, (int)j->set.max_text }, { NULL, NULL }, (int)j->set.max_text };
     const size_t run = prxi_dit_run_bytes(&j->model->dit_cfg[0], &clip, j->engine->dtype, (prxi_quant)j->set.quant);
-    const size_t latents = prxi_mul(j->latent_elems * sizeof(float), (size_t)(4 + j->scheduler->state_tensors));
-    return prxi_add(prxi_add(run, latents), prxi_add(j->attn_plan.bytes, j->cache_plan.bytes));
+    return prxi_add(prxi_add(run, latent_bytes(j)), prxi_add(j->attn_plan.bytes, j->cache_plan.bytes));
 }
 
 static double gib(size_t bytes)
@@ -289,11 +301,18 @@ static double gib(size_t bytes)
     return (double)bytes / 0x1p30;
 }
 
+/* Tiles of dense attention, sums of reductions: small, and there all the time. */
+static size_t table_bytes(const prx_job *j)
+{
+    const size_t tile = 16, tokens = (size_t)tokens_of(j);
+    return 8192 + tile * (1 + (size_t)j->model->dit_cfg[0].heads) * (tokens / 64 + 1);
+}
+
 /* Text encoder, transformer and decoder are on the device one after the other; of the transformer what fits beside the activations, the
  * other blocks come from the host in turns. */
 static int plan_device_memory(prx_job *j)
 {
-    const size_t denoise = denoise_bytes(j), text = prxi_model_component_bytes(j->model, "text_encoder");
+    const size_t denoise = prxi_add(denoise_bytes(j), table_bytes(j)), text = prxi_model_component_bytes(j->model, "text_encoder");
     prxi_cu_info info;
     const int err = j->engine->cuda->module->probe(&info);
     if (err < 0)
@@ -309,6 +328,7 @@ static int plan_device_memory(prx_job *j)
     const int found = prxi_vae_device_bytes(&j->ctx, j->model->dir, prxi_job_kernels(j), j->engine->dtype, &j->clip, &j->decode_bytes);
     if (found < 0)
         return found;
+    j->decode_bytes = prxi_add(j->decode_bytes, prxi_add(latent_bytes(j), table_bytes(j)));
     j->keep_in_decode = prxi_add(j->fit.bytes, j->decode_bytes) <= j->budget;
     j->plan_bytes = max_size(max_size(text, prxi_add(j->fit.bytes, denoise)), j->decode_bytes);
     if (j->fit.resident >= 0 && text <= j->budget && j->decode_bytes <= j->budget)
@@ -393,12 +413,18 @@ int prxi_plan(prx_job *j)
     return PRX_OK;
 }
 
+void prxi_plan_close_policies(prx_job *j)
+{
+    if (j->attn_priv && j->attn->close && !j->policies_closed)
+        j->attn->close(j->attn_priv, &j->ctx);
+    if (j->cache_priv && j->cache->close && !j->policies_closed)
+        j->cache->close(j->cache_priv, &j->ctx);
+    j->policies_closed = 1;
+}
+
 void prxi_unplan(prx_job *j)
 {
-    if (j->attn_priv && j->attn->close)
-        j->attn->close(j->attn_priv, &j->ctx);
-    if (j->cache_priv && j->cache->close)
-        j->cache->close(j->cache_priv, &j->ctx);
+    prxi_plan_close_policies(j);
     prxi_trace_close(j);
     prxi_free(j->ctx.mem, j->attn_priv);
     prxi_free(j->ctx.mem, j->cache_priv);
@@ -406,6 +432,7 @@ void prxi_unplan(prx_job *j)
     prxi_free(j->ctx.mem, j->expert_index);
     prxi_sched_close(&j->ctx, &j->sched);
     j->attn_priv = j->cache_priv = NULL;
+    j->policies_closed = 0;
     j->step_expert = j->expert_index = NULL;
     j->step_kinds = NULL;
     j->estimated = 0;
@@ -441,7 +468,7 @@ static int estimate(prx_job *j)
     const prxi_dit_config *d = &j->model->dit_cfg[0];
     const prxi_estimate_env env = {
         .kernels = &j->engine->kernels, .dit = d, .dtype = j->engine->dtype, .branches = j->branches, .attn = &j->attn_plan,
-        .tokens = (int64_t)(j->clip.frames / d->patch[0]) * (j->clip.height / d->patch[1]) * (j->clip.width / d->patch[2]),
+        .tokens = tokens_of(j),
     };
     const int err = j->estimated ? PRX_OK : prxi_estimate_run(&j->ctx, &j->stream, &env, &j->estimate);
     j->estimated = err == PRX_OK;
@@ -486,8 +513,7 @@ cJSON *prxi_plan_json(const prx_job *j)
     const prxi_dit_config *d = &j->model->dit_cfg[0];
     cJSON *o = cJSON_CreateObject();
     cJSON_AddItemToObject(o, "request", prxi_request_json(j));
-    cJSON_AddNumberToObject(o, "tokens", (double)j->clip.frames / d->patch[0] * (j->clip.height / d->patch[1]) *
-                                             (j->clip.width / d->patch[2]));
+    cJSON_AddNumberToObject(o, "tokens", (double)tokens_of(j));
     cJSON_AddNumberToObject(o, "branches", j->branches);
     if (j->model->experts == 2) {
         cJSON_AddNumberToObject(o, "high_noise_steps", j->expert_steps[0]);

@@ -315,6 +315,7 @@ static int open_frames(prx_job *j)
 static int start_decode(prx_job *j)
 {
     const double t = prxi_now();
+    prxi_plan_close_policies(j);
     prxi_run_drop_network(j, j->set.keep_weights && j->model->experts == 1 && (!j->engine->cuda || j->keep_in_decode));
     int err = prxi_model_acquire_vae(&j->ctx, j->model, &j->vae);
     if (err == PRX_OK)
@@ -392,6 +393,7 @@ void prxi_run_close(prx_job *j)
     if (j->vae)
         prxi_model_release_vae(j->model, j->set.keep_weights);
     j->vae = NULL;
+    prxi_plan_close_policies(j);
     prxi_run_drop_network(j, j->set.keep_weights && j->model->experts == 1);
     for (int b = 0; b < PRXI_BRANCHES; b++) {
         prxi_free(j->ctx.mem, j->prompts[b].out);

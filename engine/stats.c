@@ -363,5 +363,7 @@ cJSON *prxi_stats_json(const prx_job *j)
     add_number_or_null(o, "attention_density", density);
     cJSON_AddNumberToObject(o, "peak_memory_bytes", (double)usage.ru_maxrss * 1024.0);
     cJSON_AddNumberToObject(o, "peak_allocated_bytes", (double)atomic_load(&j->engine->mem.peak));
+    if (j->engine->cuda)
+        cJSON_AddNumberToObject(o, "peak_device_bytes", (double)j->engine->cuda->peak);
     return o;
 }

@@ -51,6 +51,11 @@ typedef struct prxi_cuda_conv_choice {
 
 enum { PRXI_CUDA_CONVS = 128 };
 
+typedef struct prxi_cuda_block {
+    void *p;
+    size_t bytes;
+} prxi_cuda_block;
+
 typedef struct prxi_cuda prxi_cuda;
 struct prxi_cuda {
     prxi_device device;                     /* first: a prxi_device * of ours is a prxi_cuda * */
@@ -79,6 +84,9 @@ struct prxi_cuda {
     void *eight;                            /* x of a linear layer in 8 bits, then its scales */
     size_t eight_bytes;
     char attention[320];                    /* what was chosen, and why not something else */
+    prxi_cuda_block *held;                  /* device memory (memory.c), without what libraries take */
+    int n_held, most_held;
+    size_t bytes, peak;
     char no_cudnn[200];                     /* why cuDNN is not used */
 };
 
@@ -93,6 +101,9 @@ void prxi_cuda_close(prxi_ctx *c, prxi_cuda **cuda);
 /* Tensors of step caches (cache.c). */
 extern const struct prxi_cache_ops prxi_cuda_cache_ops;
 extern const prxi_cluster_ops prxi_cuda_cluster_ops;
+/* Device memory, accounted; the lock is held. NULL: refused. */
+void *prxi_cuda_take(prxi_cuda *u, size_t bytes);
+void prxi_cuda_give(prxi_cuda *u, void *p);
 /* Sum of |a - b| and first index of a that is not finite, in out[2] of the host: waits. */
 int  prxi_cuda_reduce(prxi_cuda *cuda, int64_t n, const float *a, const float *b, double out[2]);
 /* The slots of the model's parts; what stays empty is refused at plan time. Streams of these kernels have stream->device =

@@ -93,7 +93,7 @@ static int unlock(prxi_device *d, int result)
 static void *device_alloc(prxi_device *d, size_t bytes)
 {
     pthread_mutex_lock(&of(d)->lock);
-    void *p = of(d)->module->alloc(of(d)->dev, bytes);
+    void *p = prxi_cuda_take(of(d), bytes);
     unlock(d, 0);
     return p;
 }
@@ -101,7 +101,7 @@ static void *device_alloc(prxi_device *d, size_t bytes)
 static void device_release(prxi_device *d, void *p)
 {
     pthread_mutex_lock(&of(d)->lock);
-    of(d)->module->release(of(d)->dev, p);
+    prxi_cuda_give(of(d), p);
     unlock(d, 0);
 }
 
@@ -230,7 +230,7 @@ static int open_parts(prxi_cuda *u)
     const int err = u->module->open(u->dev);
     if (err < 0)
         return err;
-    u->parts = u->module->alloc(u->dev, 2 * (PRXI_CU_PARTS + 1) * sizeof *u->parts);
+    u->parts = prxi_cuda_take(u, 2 * (PRXI_CU_PARTS + 1) * sizeof *u->parts);
     if (!u->parts)
         u->module->close(u->dev);
     return u->parts ? PRX_OK : PRX_ENOMEM;
@@ -238,7 +238,7 @@ static int open_parts(prxi_cuda *u)
 
 static void close_parts(prxi_cuda *u)
 {
-    u->module->release(u->dev, u->parts);
+    prxi_cuda_give(u, u->parts);
     u->module->close(u->dev);
 }
 
@@ -284,6 +284,7 @@ int prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *
         pthread_mutex_destroy(&cuda->lock);
         prxi_choices_close(c, &cuda->choices);
         prxi_free(c->mem, cuda->lists);
+        prxi_free(c->mem, cuda->held);
         prxi_free(c->mem, dev);
         prxi_free(c->mem, cuda);
         prxi_cuda_unload(library);
@@ -318,6 +319,7 @@ void prxi_cuda_close(prxi_ctx *c, prxi_cuda **p)
     close_parts(cuda);
     prxi_cuda_unload(cuda->library);
     pthread_mutex_destroy(&cuda->lock);
+    prxi_free(c->mem, cuda->held);
     prxi_free(c->mem, cuda->dev);
     prxi_free(c->mem, cuda);
 }

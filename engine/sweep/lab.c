@@ -183,7 +183,7 @@ static int read_result(prxi_ctx *c, prx_job *j, prxi_trial *t)
     t->denoise = j->phases.denoise, t->decode = j->phases.decode, t->load = j->phases.load, t->text = j->phases.text;
     t->seconds = t->denoise + t->decode;
     t->steps = (int)j->set.steps;
-    t->peak_memory = atomic_load(&j->engine->mem.peak);
+    t->peak_memory = j->engine->cuda ? j->engine->cuda->peak : atomic_load(&j->engine->mem.peak);
     if (!(t->stats = prxi_stats_json(j)))
         return prxi_fail_nomem(c, "stats", 1024);
     t->computed_steps = (int)number(t->stats, "computed_steps");
@@ -199,6 +199,8 @@ static int run_job(prxi_ctx *c, prxi_lab *l, prx_job *j, prxi_trial *t)
     prx_job_on_frame(j, take_frame, &t->clip);
     prx_job_on_progress(j, l->on_progress, l->progress_cookie);
     atomic_store(&j->engine->mem.peak, atomic_load(&j->engine->mem.total));
+    if (j->engine->cuda)
+        j->engine->cuda->peak = j->engine->cuda->bytes;
     set_job(l, j);
     err = prx_job_run(j);
     set_job(l, NULL);

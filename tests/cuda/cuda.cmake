@@ -51,14 +51,16 @@ foreach(name attention dit)
                          ENVIRONMENT "PRAXINO_EMU_CHIP=90;PRAXINO_EMU_SPLIT=1" WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endforeach()
 
-add_executable(cuda_jobs cuda/jobs.c)
-add_dependencies(cuda_jobs praxino_cuda_emu)
-target_include_directories(cuda_jobs PRIVATE ${PROJECT_SOURCE_DIR})
-target_compile_definitions(cuda_jobs PRIVATE PRX_SOURCE_DIR="${PRX_TEST_ROOT}")
-target_link_libraries(cuda_jobs PRIVATE praxino_static)
-add_test(NAME cuda/jobs COMMAND cuda_jobs)
-set_tests_properties(cuda/jobs PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT}
-    ENVIRONMENT "PRAXINO_DATA=${PROJECT_SOURCE_DIR};PRAXINO_CUDA_MODULE=$<TARGET_FILE:praxino_cuda_emu>;PRAXINO_EMU_SPLIT=1")
+foreach(name jobs memory)
+    add_executable(cuda_${name} cuda/${name}.c)
+    add_dependencies(cuda_${name} praxino_cuda_emu)
+    target_include_directories(cuda_${name} PRIVATE ${PROJECT_SOURCE_DIR})
+    target_compile_definitions(cuda_${name} PRIVATE PRX_SOURCE_DIR="${PRX_TEST_ROOT}")
+    target_link_libraries(cuda_${name} PRIVATE praxino_static)
+    add_test(NAME cuda/${name} COMMAND cuda_${name})
+    set_tests_properties(cuda/${name} PROPERTIES LABELS "cuda;quick" TIMEOUT ${PRX_TIMEOUT}
+        ENVIRONMENT "PRAXINO_DATA=${PROJECT_SOURCE_DIR};PRAXINO_CUDA_MODULE=$<TARGET_FILE:praxino_cuda_emu>;PRAXINO_EMU_SPLIT=1")
+endforeach()
 
 add_test(NAME cuda/mutated_sources COMMAND sh cuda/mutants.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set(env "PRX_SOURCE=${PROJECT_SOURCE_DIR}" "PRX_BINARY=${PROJECT_BINARY_DIR}" "CXX=${CMAKE_CXX_COMPILER}"
