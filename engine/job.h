@@ -12,8 +12,9 @@ typedef struct prxi_settings {
     int64_t width, height, frames, fps, steps, seed, max_text, save_every, crf, dump_layer, dump_step,
         solver_order;                           /* 0: of the scheduler file */
     double vram_budget;                         /* GiB; 0: what is free */
+    double quant_keep;                          /* share of the steps at each end */
     double guidance, guidance_2, shift;         /* guidance_2 < 0: as guidance; shift 0: of the scheduler file */
-    int tiling, conv, keep_weights, old_sigmas, quant;    /* conv: prxi_conv_by; quant: prxi_quant */
+    int tiling, conv, keep_weights, old_sigmas, quant;    /* conv: prxi_conv_by; quant: 0 or 1 */
     char scheduler[PRXI_OPT_STRING_MAX];        /* "" : of the model */
     char attention[PRXI_OPT_STRING_MAX], cache[PRXI_OPT_STRING_MAX];
 } prxi_settings;
@@ -86,6 +87,8 @@ struct prx_job {
     prxi_estimate estimate;                /* once somebody asked for the plan as text */
     int estimated;
     size_t plan_bytes;                     /* what is expected to be resident at the worst moment */
+    prxi_quant quant;
+    int wide_steps;                        /* so many at each end use no weights in 8 bits */
     size_t weight_bytes;                   /* what the transformer's weights may take on a device; SIZE_MAX elsewhere */
     prxi_dit_fit fit;                      /* which is so much of them */
     size_t decode_bytes;                   /* of the decoder, on a device */
@@ -137,6 +140,11 @@ int  prxi_settings_apply(prx_job *j, const char *prefix, const prxi_option *opti
 /* plan.c */
 int  prxi_plan(prx_job *j);
 void prxi_unplan(prx_job *j);
+/* Whether step i runs without weights in 8 bits, where there are both. */
+static inline int prxi_plan_wide(const prx_job *j, int i)
+{
+    return i < j->wide_steps || i >= (int)j->set.steps - j->wide_steps;
+}
 /* What a cache policy is told about a planned job. */
 void prxi_plan_cache_env(const prx_job *j, prxi_cache_env *env);
 /* Why frames must come from a device as RGB; NULL: planes will do. */

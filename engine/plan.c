@@ -279,7 +279,7 @@ static size_t max_size(size_t a, size_t b)
 
 static size_t dit_weight_bytes(const prx_job *j)
 {
-    return prxi_dit_weight_bytes(&j->model->dit_cfg[0], j->engine->dtype, (prxi_quant)j->set.quant);
+    return prxi_dit_weight_bytes(&j->model->dit_cfg[0], j->engine->dtype, j->quant);
 }
 
 /* Latents, velocities, the scheduler's state: until the end of the job. */
@@ -292,7 +292,7 @@ static size_t denoise_bytes(const prx_job *j)
 {
     const prxi_dit_clip clip = { j->clip.frames, j->clip.height, j->clip.width, j->branches,
                                  { (int)j->set.max_text, (int)j->set.max_text }, { NULL, NULL }, (int)j->set.max_text };
-    const size_t run = prxi_dit_run_bytes(&j->model->dit_cfg[0], &clip, j->engine->dtype, (prxi_quant)j->set.quant);
+    const size_t run = prxi_dit_run_bytes(&j->model->dit_cfg[0], &clip, j->engine->dtype, j->quant);
     return prxi_add(prxi_add(run, latent_bytes(j)), prxi_add(j->attn_plan.bytes, j->cache_plan.bytes));
 }
 
@@ -324,7 +324,7 @@ static int plan_device_memory(prx_job *j)
     const size_t have = info.memory_free + kept, wanted = (size_t)(j->set.vram_budget * 0x1p30);
     j->budget = wanted > 0 && wanted < have ? wanted : have;
     j->weight_bytes = j->budget > denoise ? j->budget - denoise : 0;
-    j->fit = prxi_dit_fit_in(cfg, j->engine->dtype, (prxi_quant)j->set.quant, j->weight_bytes);
+    j->fit = prxi_dit_fit_in(cfg, j->engine->dtype, j->quant, j->weight_bytes);
     const int found = prxi_vae_device_bytes(&j->ctx, j->model->dir, prxi_job_kernels(j), j->engine->dtype, &j->clip, &j->decode_bytes);
     if (found < 0)
         return found;
@@ -339,18 +339,34 @@ static int plan_device_memory(prx_job *j)
                          gib(j->decode_bytes), gib(j->budget), gib(info.memory), info.name,
                          j->clip.tiling ? "or " : "--set vae.tiling=true or ");
     return prxi_fail(&j->ctx, PRX_ENOMEM,
-                     "device memory: %.2f GiB needed (transformer %.2f%s, activations %.2f, "
+                     "device memory: %.2f GiB needed (transformer %.2f with two blocks at a time, activations %.2f, "
                      "text encoder %.2f before it); %.2f GiB of %.2f on %s may be taken; "
                      "a smaller size, fewer frames or --device cpu need less of it",
-                     gib(j->plan_bytes), gib(j->fit.bytes), j->set.quant ? " at once, as quant=fp8 is" : " with two blocks at a time",
-                     gib(denoise), gib(text), gib(j->budget), gib(info.memory), info.name);
+                     gib(j->plan_bytes), gib(j->fit.bytes), gib(denoise), gib(text), gib(j->budget), gib(info.memory), info.name);
+}
+
+/* The steps at each end that run in the model's type, a broken one counting as a whole. */
+static int plan_wide_steps(prx_job *j)
+{
+    const int steps = (int)j->set.steps;
+    j->wide_steps = (int)ceil(j->set.quant_keep * steps - 1e-9);
+    if (j->wide_steps == 0)
+        return PRX_OK;
+    if (!j->set.quant)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "quant_keep: %g: without quant=fp8 every step is kept", j->set.quant_keep);
+    if (2 * j->wide_steps >= steps)
+        return prxi_fail(&j->ctx, PRX_EINVAL, "quant_keep: %g: leaves none of %d steps to quant=fp8", j->set.quant_keep, steps);
+    j->quant = PRXI_QUANT_FP8_BESIDE;
+    return PRX_OK;
 }
 
 static int check_quant(prx_job *j)
 {
     const prxi_cuda *u = j->engine->cuda;
-    if (j->set.quant == PRXI_QUANT_NONE)
-        return PRX_OK;
+    j->quant = j->set.quant ? PRXI_QUANT_FP8 : PRXI_QUANT_NONE;
+    const int err = plan_wide_steps(j);
+    if (err < 0 || j->quant == PRXI_QUANT_NONE)
+        return err;
     if (!u || !u->info.fp8)
         return prxi_fail(&j->ctx, PRX_ENOTSUP, "quant: fp8: not on %s: --device cuda with a chip of sm_90 multiplies 8-bit floats by row",
                          u ? u->info.name : "the CPU");

@@ -192,7 +192,7 @@ static int use_expert(prx_job *j, int expert)
         clip.text_len[b] = j->prompts[b].rows;
         clip.text[b] = j->prompts[b].out;
     }
-    int err = prxi_model_acquire_dit(&j->ctx, j->model, expert, (prxi_quant)j->set.quant, j->weight_bytes, &j->dit);
+    int err = prxi_model_acquire_dit(&j->ctx, j->model, expert, j->quant, j->weight_bytes, &j->dit);
     if (err == PRX_OK) {
         j->expert = expert;
         err = prxi_dit_run_open(&j->ctx, &j->stream, &j->dit_run, j->dit, &clip);
@@ -243,6 +243,7 @@ static int run_network(prx_job *j, const prxi_step *st, prxi_step_stat *stat)
     const prxi_attn_policy *attn = prxi_plan_attention(j, j->step);
     const prxi_dit_hooks hooks = { tap ? &prxi_attn_tap : attn, tap ? j : j->attn_priv, recorded ? &prxi_trace_policy : j->cache,
                                    recorded ? j->trace : j->cache_priv, stat->reports, j->density + first, j->probes + first };
+    prxi_dit_run_wide(j->dit_run, j->quant == PRXI_QUANT_FP8_BESIDE && prxi_plan_wide(j, j->step));
     prxi_dit_forward(&j->stream, j->dit_run, st, j->latents, &hooks, j->v);
     int err = prxi_stream_error(&j->stream);
     if (err < 0 || (err = check_cancel(j)) < 0)

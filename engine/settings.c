@@ -31,6 +31,8 @@ static const prxi_option job_options[] = {
       "GiB of device memory to take at most; weights beyond come from the host as they are needed; 0: what is free" },
     { "quant", PRXI_OPT_CHOICE, AT(quant), 0, 0, "none|fp8", "none",
       "fp8: most of the transformer's weights in 8 bits, a scale by channel, inputs by token; on sm_90" },
+    { "quant_keep", PRXI_OPT_DOUBLE, AT(quant_keep), 0, 0.49, NULL, "0",
+      "share of the steps at each end that run without quant, with weights of both types on the device" },
     { "keep_weights", PRXI_OPT_BOOL, AT(keep_weights), 0, 1, NULL, "1", "keep weights for the next job; 0 frees each part after use" },
     { "save_every", PRXI_OPT_INT, AT(save_every), 1, 1000, NULL, "5", "steps between two writes of save_state" },
     { "crf", PRXI_OPT_INT, AT(crf), -1, 51, NULL, "-1", "quality of the video encoder, smaller is better; -1: its default here" },

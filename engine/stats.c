@@ -73,8 +73,10 @@ cJSON *prxi_request_json(const prx_job *j)
     cJSON_AddBoolToObject(o, "vae_tiling", s->tiling);
     if (j->engine->cuda)
         add_choice(o, j, "vae.conv", "vae_conv");
-    if (s->quant != PRXI_QUANT_NONE)
+    if (s->quant)
         add_choice(o, j, "quant", "quant");
+    if (s->quant && s->quant_keep > 0)
+        cJSON_AddNumberToObject(o, "quant_keep", s->quant_keep);
     add_text(o, j, PRXI_TEXT_LATENTS, "latents");
     cJSON_AddStringToObject(o, "device", j->engine->cuda ? "cuda" : "cpu");
     cJSON_AddStringToObject(o, "dtype", prxi_dtype_name(j->engine->dtype));

@@ -13,6 +13,7 @@ typedef struct prxi_device_linear {
     int64_t ldx, ldy;
     void *y;
     const float *w_scale;          /* not NULL: w is as `quantise` made it, and x is brought to the same type first */
+    const float *x_scale;          /* not NULL, beside w_scale: x is so already, in adjacent rows */
 } prxi_device_linear;
 
 /* Contract: prxi_conv_args in engine/ops/conv.h. weights: [cout][the taps (t, row, column), each `pitch` channels, then `shortcut_pitch`

@@ -126,9 +126,11 @@ static int device_copy(prxi_device *d, void *to, const void *from, size_t bytes)
 static int device_linear(prxi_device *d, const prxi_device_linear *a)
 {
     prxi_cu_gemm g = { a->m, a->n, a->k, a->compute, a->out, a->epilogue, a->x, a->w, a->bias, a->ldx, a->ldy, a->y,
-                       0, 0, 1, NULL, a->w_scale };
+                       0, 0, 1, a->x_scale, a->w_scale };
+    if (a->x_scale)
+        g.compute = PRXI_CU_E4M3;
     pthread_mutex_lock(&of(d)->lock);
-    const int err = a->w_scale ? prxi_cuda_eight_bits(of(d), &g) : PRX_OK;
+    const int err = a->w_scale && !a->x_scale ? prxi_cuda_eight_bits(of(d), &g) : PRX_OK;
     return unlock(d, err < 0 ? err : of(d)->module->gemm(of(d)->dev, &g));
 }
 

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define PRXI_CUDA_ABI 4
+#define PRXI_CUDA_ABI 5
 #define PRXI_CUDA_ENTRY "prxi_cuda_module_table"    /* const prxi_cuda_module *prxi_cuda_module_table(void) */
 
 /* ---- norms (contracts: engine/ops/norm.h) ---- */
@@ -26,6 +26,8 @@ typedef struct prxi_cu_ln {
     const float *gate, *mul, *add;
     float eps;
     void *out;
+    void *q;                               /* not NULL: instead of out, of type bf16, what quantise would make of it; and scale */
+    float *scale;
 } prxi_cu_ln;
 
 typedef struct prxi_cu_rms {

@@ -8,9 +8,17 @@
 static void layernorm(prxi_stream *s, const prxi_ln_args *a, prxi_dtype t)
 {
     prxi_cuda *u = ready(s);
-    const prxi_cu_ln x = { a->rows, a->dim, a->x, a->o, a->gate, a->mul, a->add, a->eps, a->out };
+    const prxi_cu_ln x = { a->rows, a->dim, a->x, a->o, a->gate, a->mul, a->add, a->eps, a->out, NULL, NULL };
     if (u)
         done(s, u->module->layernorm(u->dev, t, &x));
+}
+
+static void layernorm_eight(prxi_stream *s, const prxi_ln_args *a, void *q, float *scale)
+{
+    prxi_cuda *u = ready(s);
+    const prxi_cu_ln x = { a->rows, a->dim, a->x, a->o, a->gate, a->mul, a->add, a->eps, NULL, q, scale };
+    if (u)
+        done(s, u->module->layernorm(u->dev, PRXI_BF16, &x));
 }
 
 static void layernorm_f32(prxi_stream *s, const prxi_ln_args *a)
@@ -415,7 +423,7 @@ void prxi_cuda_kernels(prxi_kernels *k, prxi_cuda *cuda)
 {
     *k = (prxi_kernels) {
         .device = &cuda->device,
-        .norm = { { layernorm_f32, layernorm_bf16 }, { rmsnorm_f32, rmsnorm_bf16 } },
+        .norm = { { layernorm_f32, layernorm_bf16 }, { rmsnorm_f32, rmsnorm_bf16 }, layernorm_eight },
         .act = { { gelu_mul_f32, gelu_mul_bf16 }, { silu_f32, silu_bf16 }, { add_f32, add_bf16 }, { sub_f32, sub_bf16 },
                  f32_to_bf16, bf16_to_f32, f16_to_f32, softmax },
         .attn = { { dense_f32, dense_bf16 }, { blocks_f32, blocks_bf16 }, { nearest_f32, nearest_bf16 },

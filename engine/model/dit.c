@@ -73,6 +73,12 @@ typedef struct forward {
     int base;                   /* branch id of slot 0 */
 } forward;
 
+/* Rows that layers multiply: in the model's type (scale NULL), or in 8 bits with a scale each. */
+typedef struct input {
+    void *x;
+    const float *scale;
+} input;
+
 /* What an op has made of a group's rows, for the guard. */
 static void made(const forward *f, const group *g, int layer, const char *op, const void *p)
 {
@@ -96,6 +102,42 @@ static void residual_norm(const forward *f, const group *g, void *o, const float
     const prxi_ln_args a = { .rows = g->rows, .dim = r->d->dim, .x = offset(r, r->x, g->row * r->d->dim), .o = o,
                              .gate = gate, .mul = mul, .add = add, .eps = (float)r->d->cfg.eps, .out = out };
     r->d->k->norm.layernorm[r->d->dtype](f->s, &a);
+}
+
+/* The same into n, for the layers of a block: where they multiply 8 bits, those and their scales at once, in the place of the rows. Where
+ * somebody looks, the rows themselves: products then make the very same of them. */
+static input norm_input(const forward *f, const group *g, int layer, void *o, const float *gate, const float *mul, const float *add, void *n)
+{
+    const prxi_dit_run *r = f->r;
+    const prxi_dit *d = r->d;
+    if (r->look || r->wide || prxi_dit_eight_bits(d, layer) == PRXI_EIGHT_NONE) {
+        residual_norm(f, g, o, gate, mul, add, n);
+        return (input) { n, NULL };
+    }
+    float *scale = (float *)(void *)((unsigned char *)n + g->rows * d->dim);
+    const prxi_ln_args a = { .rows = g->rows, .dim = d->dim, .x = offset(r, r->x, g->row * d->dim), .o = o, .gate = gate, .mul = mul,
+                             .add = add, .eps = (float)d->cfg.eps };
+    d->k->norm.layernorm_eight(f->s, &a, n, scale);
+    return (input) { n, scale };
+}
+
+/* A layer of a block on rows in the model's type. */
+static void apply(const forward *f, const prxi_linear *l, int64_t rows, const void *x, int64_t ldx, void *y, int64_t ldy)
+{
+    if (f->r->wide)
+        prxi_linear_run_wide(f->s, l, rows, x, ldx, y, ldy);
+    else
+        prxi_linear_run(f->s, l, rows, x, ldx, y, ldy);
+}
+
+/* Rows [row, row + rows) of the input through a layer whose input has d->dim values. */
+static void multiply(const forward *f, const prxi_linear *l, const input *in, int64_t row, int64_t rows, void *y, int64_t ldy)
+{
+    const int64_t dim = f->r->d->dim;
+    if (in->scale)
+        prxi_linear_run_eight(f->s, l, rows, (unsigned char *)in->x + row * dim, in->scale + row, y, ldy);
+    else
+        apply(f, l, rows, offset(f->r, in->x, row * dim), dim, y, ldy);
 }
 
 /* Past the rows of a branch lie those of the next, whose output is made later. */
@@ -156,14 +198,14 @@ static void cross_attention(const forward *f, const group *g, int layer)
 }
 
 /* FFN over bounded runs of rows; the result lands in q. */
-static void feed_forward(const forward *f, const group *g, const prxi_dit_block *b)
+static void feed_forward(const forward *f, const group *g, const prxi_dit_block *b, const input *in)
 {
     prxi_dit_run *r = f->r;
     const prxi_dit *d = r->d;
-    for (int64_t row = g->row; row < g->row + g->rows; row += PRXI_DIT_FFN_ROWS) {
-        const int64_t left = g->row + g->rows - row, m = left < PRXI_DIT_FFN_ROWS ? left : PRXI_DIT_FFN_ROWS;
-        prxi_linear_run(f->s, b->ffn_in, m, offset(r, r->n, row * d->dim), d->dim, r->ffn, d->cfg.ffn_dim);
-        prxi_linear_run(f->s, b->ffn_out, m, r->ffn, d->cfg.ffn_dim, offset(r, r->q, row * d->dim), d->dim);
+    for (int64_t row = 0; row < g->rows; row += PRXI_DIT_FFN_ROWS) {
+        const int64_t left = g->rows - row, m = left < PRXI_DIT_FFN_ROWS ? left : PRXI_DIT_FFN_ROWS;
+        multiply(f, b->ffn_in, in, row, m, r->ffn, d->cfg.ffn_dim);
+        apply(f, b->ffn_out, m, r->ffn, d->cfg.ffn_dim, offset(r, r->q, (g->row + row) * d->dim), d->dim);
     }
 }
 
@@ -177,11 +219,11 @@ static void run_block(const forward *f, const group *g, int layer)
     const float *shift = m, *scale = m + dim, *gate = m + 2 * dim;
     void *n = offset(r, r->n, at), *q = offset(r, r->q, at), *k = offset(r, r->k, at), *v = offset(r, r->v, at);
 
-    residual_norm(f, g, NULL, NULL, scale, shift, n);
+    input in = norm_input(f, g, layer, NULL, NULL, scale, shift, n);
     made(f, g, layer, "norm before self-attention", n);
-    prxi_linear_run(f->s, b->self.q, rows, n, dim, q, dim);
-    prxi_linear_run(f->s, b->self.k, rows, n, dim, k, dim);
-    prxi_linear_run(f->s, b->self.v, rows, n, dim, v, dim);
+    multiply(f, b->self.q, &in, 0, rows, q, dim);
+    multiply(f, b->self.k, &in, 0, rows, k, dim);
+    multiply(f, b->self.v, &in, 0, rows, v, dim);
     norm_rope(f, rows, q, b->self.norm_q, 1);
     norm_rope(f, rows, k, b->self.norm_k, 1);
     made(f, g, layer, "queries of self-attention", q);
@@ -189,24 +231,28 @@ static void run_block(const forward *f, const group *g, int layer)
     made(f, g, layer, "values of self-attention", v);
     self_attention(f, g, layer);
     made(f, g, layer, "self-attention", n);
-    prxi_linear_run(f->s, b->self.out, rows, n, dim, v, dim);
+    apply(f, b->self.out, rows, n, dim, v, dim);
     made(f, g, layer, "output of self-attention", v);
 
     /* Without the cross-attention norm the queries come from x itself. */
-    void *cross_in = d->cfg.cross_attn_norm ? n : offset(r, r->x, at);
-    residual_norm(f, g, v, gate, b->norm2_weight, b->norm2_bias, d->cfg.cross_attn_norm ? n : NULL);
-    made(f, g, layer, "sum and norm before cross-attention", cross_in);
-    prxi_linear_run(f->s, b->cross.q, rows, cross_in, dim, q, dim);
+    if (d->cfg.cross_attn_norm) {
+        in = norm_input(f, g, layer, v, gate, b->norm2_weight, b->norm2_bias, n);
+    } else {
+        in = (input) { offset(r, r->x, at), NULL };
+        residual_norm(f, g, v, gate, NULL, NULL, NULL);
+    }
+    made(f, g, layer, "sum and norm before cross-attention", in.x);
+    multiply(f, b->cross.q, &in, 0, rows, q, dim);
     norm_rope(f, rows, q, b->cross.norm_q, 0);
     made(f, g, layer, "queries of cross-attention", q);
     cross_attention(f, g, layer);
     made(f, g, layer, "cross-attention", n);
-    prxi_linear_run(f->s, b->cross.out, rows, n, dim, v, dim);
+    apply(f, b->cross.out, rows, n, dim, v, dim);
     made(f, g, layer, "output of cross-attention", v);
 
-    residual_norm(f, g, v, NULL, m + 4 * dim, m + 3 * dim, n);
+    in = norm_input(f, g, layer, v, NULL, m + 4 * dim, m + 3 * dim, n);
     made(f, g, layer, "sum and norm before the feed-forward network", n);
-    feed_forward(f, g, b);
+    feed_forward(f, g, b, &in);
     made(f, g, layer, "feed-forward network", q);
     residual_norm(f, g, q, m + 5 * dim, NULL, NULL, NULL);
     made(f, g, layer, "sum at its end", offset(r, r->x, at));
@@ -302,7 +348,7 @@ void prxi_dit_forward(prxi_stream *s, prxi_dit_run *r, const prxi_step *step, co
     const prxi_patch_args a = patch_args(r, d->cfg.in_channels, latents, r->patches);
     d->k->outer.patchify[d->dtype](s, &a);
     const int64_t k = (int64_t)d->cfg.in_channels * d->cfg.patch[0] * d->cfg.patch[1] * d->cfg.patch[2];
-    prxi_dit_stream_begin(d);
+    prxi_dit_stream_begin(d, d->quant == PRXI_QUANT_NONE || r->wide ? PRXI_DIT_WIDE : PRXI_DIT_EIGHT);
     for (int base = 0; base < r->clip.branches; base += r->batch) {
         const forward f = { s, r, step, h, base };
         prxi_linear_run(s, d->patch, r->tokens, r->patches, k, r->x, d->dim);

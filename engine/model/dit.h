@@ -19,16 +19,17 @@ int  prxi_dit_config_load(prxi_ctx *c, const char *dir, prxi_dit_config *out);
 int  prxi_dit_open(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
                    prxi_dtype dtype);
 /* How weights are kept on a device. PRXI_QUANT_FP8: the linear layers of all blocks but the first and the last in e4m3 with a scale a row
- * (not those of the text's keys and values, which run once); all of them stay there. */
-typedef enum prxi_quant { PRXI_QUANT_NONE, PRXI_QUANT_FP8 } prxi_quant;
-/* The same on a device with at most `bytes` of weights there: the last blocks' come from the host as they are needed, two at a time. */
+ * (not those of the text's keys and values, which run once). FP8_BESIDE: those beside the model's type, for runs that switch. */
+typedef enum prxi_quant { PRXI_QUANT_NONE, PRXI_QUANT_FP8, PRXI_QUANT_FP8_BESIDE } prxi_quant;
+/* The same on a device with at most `bytes` of weights there: those of later blocks come from the host as they are needed, two at a time. */
 int  prxi_dit_open_within(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
                           prxi_dtype dtype, prxi_quant quant, size_t bytes);
 void prxi_dit_close(prxi_ctx *c, prxi_dit **d);
-/* What `bytes` of device memory hold of the weights: blocks that stay there, bytes taken; -1 when not even two blocks at a time fit. */
+/* What `bytes` of device memory hold of the weights: blocks that stay there (-1 when not even two moving ones at a time fit), bytes taken. The
+ * others, from `first` on, come from the host: block_bytes each lie there, slot_bytes at most are on the device. */
 typedef struct prxi_dit_fit {
-    int resident;
-    size_t bytes, block_bytes;
+    int resident, first;
+    size_t bytes, block_bytes, slot_bytes;
 } prxi_dit_fit;
 prxi_dit_fit prxi_dit_fit_in(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant, size_t bytes);
 /* Of all weights; norms and tables in f32 are a rounding error beside them. */
@@ -50,6 +51,8 @@ typedef struct prxi_dit_clip {
 size_t prxi_dit_run_bytes(const prxi_dit_config *cfg, const prxi_dit_clip *clip, prxi_dtype dtype, prxi_quant quant);
 int  prxi_dit_run_open(prxi_ctx *c, prxi_stream *s, prxi_dit_run **out, const prxi_dit *d, const prxi_dit_clip *clip);
 void prxi_dit_run_close(prxi_ctx *c, prxi_dit_run **r);
+/* With PRXI_QUANT_FP8_BESIDE: whether forwards from now on use the weights in the model's type alone. */
+void prxi_dit_run_wide(prxi_dit_run *r, int wide);
 
 /* Policies in use; priv belongs to the job. */
 typedef struct prxi_dit_hooks {

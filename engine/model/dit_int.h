@@ -19,6 +19,15 @@ typedef struct prxi_dit_block {
 /* Blocks whose weights are on the host (dit_stream.c): two are on the device at a time, one in use, the next on its way. */
 typedef struct prxi_dit_stream prxi_dit_stream;
 
+/* What of a block's weights is needed: layers in 8 bits and biases; biases and layers in the model's type; keys and values of the text. */
+typedef enum prxi_dit_use { PRXI_DIT_EIGHT, PRXI_DIT_WIDE, PRXI_DIT_TEXT, PRXI_DIT_USES } prxi_dit_use;
+
+/* Bytes of a block's layers that are placed already, by part; `text` of both parts of those for the text. */
+typedef struct prxi_dit_next {
+    prxi_linear_parts parts;
+    size_t text;
+} prxi_dit_next;
+
 struct prxi_dit {
     prxi_dit_stream *stream;                /* NULL: everything stays */
     prxi_dit_config cfg;
@@ -55,6 +64,7 @@ struct prxi_dit_run {
     float *out_rows;                        /* [tokens, patch values of the output] f32 */
     void *x, *n, *q, *k, *v;                /* [batch, tokens, dim] */
     void *ffn;                              /* [PRXI_DIT_FFN_ROWS at most, ffn_dim] */
+    int wide;                               /* nothing is multiplied in 8 bits */
     float *look;                            /* dit_look.c: room to widen values in; NULL: nobody looks */
     char found[96];
 };
@@ -62,14 +72,16 @@ struct prxi_dit_run {
 /* Reads n values that an op has made (layer -1: outside of the blocks); nothing where nobody looks. */
 void prxi_dit_look(prxi_stream *s, prxi_dit_run *r, int layer, const char *op, prxi_dtype t, const void *p, int64_t n);
 
-/* Whether the layers of a block are kept in 8 bits. */
-int  prxi_dit_eight_bits(const prxi_dit *d, int block);
-int  prxi_dit_stream_open(prxi_ctx *c, prxi_dit *d, int first, size_t block_bytes);
+/* How the layers of a block are kept. */
+prxi_eight_bits prxi_dit_eight_bits(const prxi_dit *d, int block);
+int  prxi_dit_stream_open(prxi_ctx *c, prxi_dit *d, const prxi_dit_fit *fit);
 void prxi_dit_stream_close(prxi_ctx *c, prxi_dit *d);
+/* Where the next layer of a block on the host goes; next begins as zeros for each block. */
+prxi_linear_place prxi_dit_stream_place(const prxi_dit *d, int block, int text, int64_t n, int64_t k, prxi_dit_next *next);
 /* Host memory of a block's weights; NULL: they stay on the device. */
 unsigned char *prxi_dit_stream_host(const prxi_dit *d, int block);
-/* One forward (or what else goes through the blocks) at a time: its blocks move. */
-void prxi_dit_stream_begin(const prxi_dit *d);
+/* One forward (or what else goes through the blocks) at a time: its blocks move, each time what this use of them needs. */
+void prxi_dit_stream_begin(const prxi_dit *d, prxi_dit_use use);
 void prxi_dit_stream_end(const prxi_dit *d);
 /* Around the kernels of a block. */
 void prxi_dit_stream_enter(prxi_stream *s, const prxi_dit *d, int block);

@@ -111,9 +111,9 @@ typedef struct loader {
     prxi_dit *d;
     prxi_tensors *t;
     int err;
-    unsigned char *host;           /* not NULL: linear layers go there, at `used`, and come to the device as they are needed */
-    size_t used;
-    int block;                     /* whose layers are loaded; -1: none, or layers that stay as they are */
+    int block;                     /* whose layers are loaded; -1: none */
+    int text;                      /* they make keys and values of the text, and stay as they are */
+    prxi_dit_next next;            /* where they go, of a block that comes to the device as it is needed */
 } loader;
 
 static const prxi_tensor *get(loader *l, const char *name, int ndim, const int64_t *shape)
@@ -160,10 +160,13 @@ static prxi_linear *load_linear_spec(loader *l, const linear_spec *s)
     if ((l->err = prxi_tensor_check_finite(l->c, w)) < 0 || (l->err = prxi_tensor_check_finite(l->c, b)) < 0)
         return NULL;
     const prxi_linear_desc desc = { w->data, w->dtype, b->data, b->dtype, s->n, s->k, s->compute, s->out, s->epilogue,
-                                    l->d->k->isa, l->d->k->device, prxi_dit_eight_bits(l->d, l->block) };
-    const prxi_linear_place place = { l->host, l->used };
-    l->err = l->host ? prxi_linear_open_placed(l->c, &out, &desc, &place) : prxi_linear_open(l->c, &out, &desc);
-    l->used += l->host ? prxi_linear_place_bytes(s->n, s->k, s->compute, s->out) : 0;
+                                    l->d->k->isa, l->d->k->device, l->text ? PRXI_EIGHT_NONE : prxi_dit_eight_bits(l->d, l->block) };
+    if (prxi_dit_stream_host(l->d, l->block)) {
+        const prxi_linear_place place = prxi_dit_stream_place(l->d, l->block, l->text, s->n, s->k, &l->next);
+        l->err = prxi_linear_open_placed(l->c, &out, &desc, &place);
+    } else {
+        l->err = prxi_linear_open(l->c, &out, &desc);
+    }
     prxi_tensor_drop(w);
     prxi_tensor_drop(b);
     return out;
@@ -186,9 +189,10 @@ static void load_attn(loader *l, const char *prefix, int block, prxi_dit_attn *a
     } linears[] = { { "to_q", &a->q }, { "to_k", &a->k }, { "to_v", &a->v }, { "to_out.0", &a->out } };
     for (int i = 0; i < 4; i++) {
         snprintf(name, sizeof name, "%s.%s", prefix, linears[i].name);
-        l->block = a == &l->d->blocks[block].cross && (i == 1 || i == 2) ? -1 : block;
+        l->text = a == &l->d->blocks[block].cross && (i == 1 || i == 2);
         *linears[i].to = load_linear(l, name, dim, dim, PRXI_EPI_NONE);
     }
+    l->text = 0;
     snprintf(name, sizeof name, "%s.norm_q.weight", prefix);
     a->norm_q = load_f32(l, name, 1, &dim);
     snprintf(name, sizeof name, "%s.norm_k.weight", prefix);
@@ -201,8 +205,8 @@ static void load_block(loader *l, int i)
     const prxi_dit_config *cfg = &l->d->cfg;
     const int64_t dim = l->d->dim;
     char name[128];
-    l->host = prxi_dit_stream_host(l->d, i);
-    l->used = 0;
+    l->block = i;
+    l->next = (prxi_dit_next) { { 0, 0, 0 }, 0 };
     snprintf(name, sizeof name, "blocks.%d.scale_shift_table", i);
     b->table = load_f32(l, name, 3, (int64_t[]) { 1, 6, dim });
     snprintf(name, sizeof name, "blocks.%d.attn1", i);
@@ -280,7 +284,7 @@ static int open_stream(loader *l, size_t bytes)
     if (fit.resident < 0)
         return prxi_fail(l->c, PRX_ENOMEM, "device memory: %.1f GiB for weights; %.1f GiB are needed with two blocks at a time",
                          (double)bytes / 0x1p30, (double)fit.bytes / 0x1p30);
-    return prxi_dit_stream_open(l->c, l->d, fit.resident, fit.block_bytes);
+    return prxi_dit_stream_open(l->c, l->d, &fit);
 }
 
 int prxi_dit_open_within(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,

@@ -70,7 +70,7 @@ size_t prxi_dit_run_bytes(const prxi_dit_config *cfg, const prxi_dit_clip *clip,
 {
     const sizes z = count(cfg, clip, dtype);
     const size_t sum = prxi_add(arena_bytes(&z), text_bytes(cfg, clip, dtype));
-    return quant == PRXI_QUANT_FP8 ? prxi_add(sum, eight_bytes(cfg, &z)) : sum;
+    return quant != PRXI_QUANT_NONE ? prxi_add(sum, eight_bytes(cfg, &z)) : sum;
 }
 
 static int check_clip(prxi_ctx *c, const prxi_dit_config *cfg, const prxi_dit_clip *clip)
@@ -223,7 +223,7 @@ static int text_kv(prxi_ctx *c, prxi_stream *s, prxi_dit_run *r, int branch, con
     if (!ctx)
         return prxi_fail_nomem(c, "text keys and values", bytes);
     int err = PRX_OK;
-    prxi_dit_stream_begin(d);
+    prxi_dit_stream_begin(d, PRXI_DIT_TEXT);
     for (int i = 0; i < d->cfg.layers && err == PRX_OK; i++) {
         const prxi_dit_attn *a = &d->blocks[i].cross;
         prxi_dit_text_kv *kv = &r->text[branch][i];
@@ -274,6 +274,11 @@ int prxi_dit_run_open(prxi_ctx *c, prxi_stream *s, prxi_dit_run **out, const prx
         prxi_dit_run_close(c, &r);
     *out = r;
     return err;
+}
+
+void prxi_dit_run_wide(prxi_dit_run *r, int wide)
+{
+    r->wide = wide;
 }
 
 void prxi_dit_run_close(prxi_ctx *c, prxi_dit_run **rp)

@@ -28,9 +28,10 @@ struct prxi_linear {
     prxi_dnn_linear *dnn;    /* set: oneDNN does it, and nothing is packed here */
     prxi_device *device;     /* set: it does it, with these */
     void *device_weight, *device_bias;
-    float *device_scale;     /* of weights in 8 bits, [n] */
-    size_t place;            /* of a placed layer: where its weights begin, the bias after them */
-    int placed, biased;
+    void *device_eight;      /* weights in 8 bits, and their scales [n]; device_weight is NULL when there are no others */
+    float *device_scale;
+    prxi_linear_parts place; /* of a placed layer */
+    int eight_bits, placed, biased;
 };
 
 /* Row counts of oneDNN's products. Its register tiles are 6 rows high where it has no AMX, so 192 rows are faster than 128. The last
@@ -147,20 +148,26 @@ static int upload(prxi_ctx *c, prxi_device *device, const void *from, prxi_dtype
     return err;
 }
 
+static void free_on_device(prxi_ctx *c, prxi_device *device, void **p)
+{
+    prxi_device_free(c, device, *p);            /* waits */
+    *p = NULL;
+}
+
 /* Weights in 8 bits, made on the device from what was uploaded. */
 static int shrink(prxi_ctx *c, prxi_linear *l)
 {
     const size_t values = (size_t)(l->n * l->k), bytes = (size_t)l->n * sizeof(float);
     prxi_device *device = l->device;
-    void *wide = l->device_weight;
-    l->device_weight = prxi_device_alloc(c, device, PRXI_MEM_WEIGHTS, values);
+    l->device_eight = prxi_device_alloc(c, device, PRXI_MEM_WEIGHTS, values);
     l->device_scale = prxi_device_alloc(c, device, PRXI_MEM_WEIGHTS, bytes);
     int err = PRX_OK;
-    if (!l->device_weight || !l->device_scale)
+    if (!l->device_eight || !l->device_scale)
         err = prxi_fail_nomem(c, "linear weights on the device", values + bytes);
-    else if ((err = device->quantise(device, l->compute, l->n, l->k, wide, l->k, l->device_weight, l->device_scale)) < 0)
+    else if ((err = device->quantise(device, l->compute, l->n, l->k, l->device_weight, l->k, l->device_eight, l->device_scale)) < 0)
         err = prxi_fail(c, err, "device %s: %s", device->name, device->error(device));
-    prxi_device_free(c, device, wide);          /* waits */
+    if (l->eight_bits == PRXI_EIGHT_ONLY)
+        free_on_device(c, device, &l->device_weight);
     return err;
 }
 
@@ -168,6 +175,7 @@ static int shrink(prxi_ctx *c, prxi_linear *l)
 static int open_device(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d)
 {
     l->device = d->device;
+    l->eight_bits = d->eight_bits;
     int err = upload(c, d->device, d->weight, d->weight_dtype, d->compute, d->n * d->k, &l->device_weight);
     if (err == PRX_OK && d->eight_bits)
         err = shrink(c, l);
@@ -181,9 +189,11 @@ static size_t round_256(size_t n)
     return prxi_add(n, 255) & ~(size_t)255;
 }
 
-size_t prxi_linear_place_bytes(int64_t n, int64_t k, prxi_dtype compute, prxi_dtype out)
+prxi_linear_parts prxi_linear_part_bytes(int64_t n, int64_t k, prxi_dtype compute, prxi_dtype out)
 {
-    return prxi_add(round_256(prxi_mul((size_t)(n * k), prxi_dtype_size(compute))), round_256(prxi_mul((size_t)n, prxi_dtype_size(out))));
+    return (prxi_linear_parts) { prxi_add(round_256((size_t)(n * k)), round_256((size_t)n * sizeof(float))),
+                                 round_256((size_t)n * prxi_dtype_size(out)),
+                                 round_256(prxi_mul((size_t)(n * k), prxi_dtype_size(compute))) };
 }
 
 static void convert(void *to, prxi_dtype t, const void *from, prxi_dtype f, int64_t n)
@@ -194,43 +204,79 @@ static void convert(void *to, prxi_dtype t, const void *from, prxi_dtype f, int6
         prxi_store(to, t, (size_t)i, load_any(from, f, (size_t)i));
 }
 
-static size_t bias_place(const prxi_linear *l)
+/* From the codes of a placed layer to its scales. */
+static size_t scales_after(const prxi_linear *l)
 {
-    return l->place + round_256((size_t)(l->n * l->k) * prxi_dtype_size(l->compute));
+    return round_256((size_t)(l->n * l->k));
+}
+
+/* Weights in 8 bits are made on the device, with the bits that they have where they stay, and brought back. */
+static int place_eight(prxi_ctx *c, prxi_linear *l, const prxi_linear_desc *d, unsigned char *to)
+{
+    prxi_device *device = d->device;
+    int err = upload(c, device, d->weight, d->weight_dtype, d->compute, d->n * d->k, &l->device_weight);
+    if (err == PRX_OK)
+        err = shrink(c, l);
+    if (err == PRX_OK && ((err = device->get(device, to, l->device_eight, (size_t)(l->n * l->k))) < 0 ||
+                          (err = device->get(device, to + scales_after(l), l->device_scale, (size_t)l->n * sizeof(float))) < 0))
+        err = prxi_fail(c, err, "device %s: %s", device->name, device->error(device));
+    free_on_device(c, device, &l->device_weight);
+    free_on_device(c, device, &l->device_eight);
+    prxi_device_free(c, device, l->device_scale);
+    l->device_scale = NULL;
+    return err;
 }
 
 int prxi_linear_open_placed(prxi_ctx *c, prxi_linear **out, const prxi_linear_desc *d, const prxi_linear_place *place)
 {
     *out = NULL;
-    const int err = check_desc(c, d);
+    int err = check_desc(c, d);
     prxi_linear *l = err == PRX_OK ? prxi_calloc(c->mem, PRXI_MEM_WEIGHTS, 1, sizeof *l) : NULL;
     if (!l)
         return err < 0 ? err : prxi_fail_nomem(c, "linear", sizeof *l);
     l->n = d->n, l->k = d->k;
     l->compute = d->compute, l->out = d->out, l->epilogue = d->epilogue;
     l->device = d->device;
+    l->eight_bits = d->eight_bits;
     l->placed = 1;
     l->biased = d->bias != NULL;
     l->place = place->at;
-    convert(place->host + l->place, d->compute, d->weight, d->weight_dtype, d->n * d->k);
+    if (d->eight_bits && (err = place_eight(c, l, d, place->host + l->place.eight)) < 0) {
+        prxi_linear_close(c, &l);
+        return err;
+    }
+    if (d->eight_bits != PRXI_EIGHT_ONLY)
+        convert(place->host + l->place.weight, d->compute, d->weight, d->weight_dtype, d->n * d->k);
     if (d->bias)
-        convert(place->host + bias_place(l), d->out, d->bias, d->bias_dtype, d->n);
+        convert(place->host + l->place.bias, d->out, d->bias, d->bias_dtype, d->n);
     *out = l;
     return PRX_OK;
 }
 
-void prxi_linear_move(prxi_linear *l, unsigned char *base)
+void prxi_linear_move(prxi_linear *l, unsigned char *base, size_t begin, size_t end)
 {
-    l->device_weight = base + l->place;
-    l->device_bias = l->biased ? base + bias_place(l) : NULL;
+    const prxi_linear_parts p = l->place;
+    const int eight = l->eight_bits && p.eight >= begin && p.eight < end;
+    const int wide = l->eight_bits != PRXI_EIGHT_ONLY && p.weight >= begin && p.weight < end;
+    l->device_eight = eight ? base + (p.eight - begin) : NULL;
+    l->device_scale = eight ? (float *)(void *)(base + (p.eight - begin) + scales_after(l)) : NULL;
+    l->device_weight = wide ? base + (p.weight - begin) : NULL;
+    l->device_bias = l->biased && p.bias >= begin && p.bias < end ? base + (p.bias - begin) : NULL;
 }
 
 /* ---- on a device ---- */
 
-static void run_device(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y, int64_t ldy)
+/* scale: of x in 8 bits; NULL: it has the layer's type. */
+static void run_device(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, const float *scale, int eight, void *y,
+                       int64_t ldy)
 {
-    const prxi_device_linear a = { m, l->n, l->k, l->compute, l->out, l->epilogue, x, l->device_weight, l->device_bias, ldx, ldy, y,
-                                   l->device_scale };
+    const void *w = eight ? l->device_eight : l->device_weight;
+    const prxi_device_linear a = { m, l->n, l->k, l->compute, l->out, l->epilogue, x, w, l->device_bias, ldx, ldy, y,
+                                   eight ? l->device_scale : NULL, scale };
+    if (!w || (l->biased && !l->device_bias)) {
+        prxi_stream_fail(s, PRX_EINTERNAL, "linear", eight ? "its weights are not there in 8 bits" : "its weights are not there");
+        return;
+    }
     const int err = l->device->linear(l->device, &a);
     if (err < 0)
         prxi_stream_fail(s, err, l->device->name, l->device->error(l->device));
@@ -275,6 +321,7 @@ void prxi_linear_close(prxi_ctx *c, prxi_linear **l)
     if (!(*l)->placed) {
         prxi_device_free(c, (*l)->device, (*l)->device_weight);
         prxi_device_free(c, (*l)->device, (*l)->device_bias);
+        prxi_device_free(c, (*l)->device, (*l)->device_eight);
         prxi_device_free(c, (*l)->device, (*l)->device_scale);
     }
     prxi_free(c->mem, (*l)->packed);
@@ -285,10 +332,10 @@ void prxi_linear_close(prxi_ctx *c, prxi_linear **l)
 
 size_t prxi_linear_bytes(const prxi_linear *l)
 {
-    if (l->device_scale)
-        return sizeof *l + (size_t)l->n * ((size_t)l->k + sizeof(float) + prxi_dtype_size(l->out));
+    const size_t eight = l->eight_bits ? (size_t)l->n * ((size_t)l->k + sizeof(float)) : 0;
+    const size_t wide = l->eight_bits != PRXI_EIGHT_ONLY ? (size_t)(l->n * l->k) * prxi_dtype_size(l->compute) : 0;
     if (l->device)
-        return sizeof *l + (size_t)(l->n * l->k) * prxi_dtype_size(l->compute) + (size_t)l->n * prxi_dtype_size(l->out);
+        return sizeof *l + eight + wide + (size_t)l->n * prxi_dtype_size(l->out);
     if (l->dnn)
         return sizeof *l + prxi_dnn_bytes(l->dnn);
     return sizeof *l + l->bytes + (l->bias ? (size_t)l->n * sizeof *l->bias : 0);
@@ -537,7 +584,7 @@ void prxi_linear_run(prxi_stream *s, const prxi_linear *l, int64_t m, const void
     if (m <= 0 || prxi_stream_error(s))
         return;
     if (l->device) {
-        run_device(s, l, m, x, ldx, y, ldy);
+        run_device(s, l, m, x, ldx, NULL, l->eight_bits != PRXI_EIGHT_NONE, y, ldy);
         return;
     }
     if (l->dnn) {
@@ -555,6 +602,20 @@ void prxi_linear_run(prxi_stream *s, const prxi_linear *l, int64_t m, const void
     }
     prxi_parallel_for(s, tasks, linear_task, &j);
     prxi_free(s->ctx->mem, j.scratch);
+}
+
+void prxi_linear_run_wide(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, int64_t ldx, void *y, int64_t ldy)
+{
+    if (!l->device)
+        prxi_linear_run(s, l, m, x, ldx, y, ldy);
+    else if (m > 0 && !prxi_stream_error(s))
+        run_device(s, l, m, x, ldx, NULL, 0, y, ldy);
+}
+
+void prxi_linear_run_eight(prxi_stream *s, const prxi_linear *l, int64_t m, const void *x, const float *scale, void *y, int64_t ldy)
+{
+    if (m > 0 && !prxi_stream_error(s))
+        run_device(s, l, m, x, l->k, scale, 1, y, ldy);
 }
 
 /* ---- single-threaded product ---- */

@@ -37,10 +37,14 @@ typedef struct prxi_rms_args {
 
 typedef void (*prxi_ln_fn)(prxi_stream *s, const prxi_ln_args *a);
 typedef void (*prxi_rms_fn)(prxi_stream *s, const prxi_rms_args *a);
+/* layernorm in bf16, with the result in 8 bits: q [rows, dim] and scale [rows] as prxi_device.quantise would make them of out, which is
+ * not written. dim is a multiple of 4. */
+typedef void (*prxi_ln_eight_fn)(prxi_stream *s, const prxi_ln_args *a, void *q, float *scale);
 
 typedef struct prxi_norm_ops {
     prxi_ln_fn layernorm[PRXI_COMPUTE_DTYPES];
     prxi_rms_fn rmsnorm[PRXI_COMPUTE_DTYPES];
+    prxi_ln_eight_fn layernorm_eight;       /* of devices alone; NULL: nothing here multiplies such rows */
 } prxi_norm_ops;
 
 void prxi_norm_init_ref(prxi_norm_ops *t);

@@ -178,12 +178,33 @@ says "sm_90" "fp8 on another chip"
 expect 4 "fp8 for a model of odd sizes" env PRAXINO_EMU_CHIP=90 "$PRAXINO" render ball $quick --device cuda -o "$tmp/b.y4m" --set quant=fp8
 says "multiples of 16" "fp8 for a model of odd sizes"
 expect 2 "fp8 and f32" env PRAXINO_EMU_CHIP=90 "$PRAXINO" render ball $quick --device cuda -o "$tmp/b.y4m" --set quant=fp8 --dtype f32
+expect 2 "steps kept from nothing" render --device cuda -o "$tmp/b.y4m" --set quant_keep=0.1
+says "without quant=fp8" "steps kept from nothing"
+expect 2 "every step kept" env PRAXINO_EMU_CHIP=90 "$PRAXINO" render ball $quick --device cuda -o "$tmp/b.y4m" --set quant=fp8 --set quant_keep=0.2
+says "leaves none of 2 steps" "every step kept"
 if [ -f "$builtin/model_index.json" ]; then
+    # shellcheck disable=SC2086
+    quantised() { env PRAXINO_EMU_CHIP=90 "$PRAXINO" render "a red ball" $quick -m "$builtin" --device cuda --guidance 1 "$@"; }
     for q in none fp8; do
-        # shellcheck disable=SC2086
-        expect 0 "quant=$q" env PRAXINO_EMU_CHIP=90 "$PRAXINO" render "a red ball" $quick -m "$builtin" --device cuda -o "$tmp/q-$q.y4m" \
-            --set quant=$q --guidance 1 --stats "$tmp/q-$q.json"
+        expect 0 "quant=$q" quantised -o "$tmp/q-$q.y4m" --set quant=$q --stats "$tmp/q-$q.json"
     done
+    # Blocks that come from the host, in 8 bits: half of them, and in turns of both types.
+    expect 0 "fp8 in little memory, planned" quantised -o "$tmp/q.y4m" --set quant=fp8 --vram-budget 0.011 --plan
+    check "fp8: blocks from the host" grep -q "blocks from host *3$" "$tmp/out"
+    expect 0 "fp8 in little memory" quantised -o "$tmp/q.y4m" --set quant=fp8 --vram-budget 0.011
+    check "fp8 in little memory: the same bytes" cmp -s "$tmp/q-fp8.y4m" "$tmp/q.y4m"
+    kept="--steps 3 --set quant=fp8 --set quant_keep=0.1"
+    # shellcheck disable=SC2086
+    expect 0 "steps kept" quantised $kept -o "$tmp/kept.y4m" --stats "$tmp/kept.json"
+    check "steps kept: in the request" grep -q '"quant_keep":[[:space:]]*0.1' "$tmp/kept.json"
+    # shellcheck disable=SC2086
+    expect 0 "steps kept in little memory, planned" quantised $kept -o "$tmp/q.y4m" --vram-budget 0.011 --plan
+    check "steps kept: blocks from the host" grep -q "blocks from host *4$" "$tmp/out"
+    # shellcheck disable=SC2086
+    expect 0 "steps kept in little memory" quantised $kept -o "$tmp/q.y4m" --vram-budget 0.011
+    check "steps kept in little memory: the same bytes" cmp -s "$tmp/kept.y4m" "$tmp/q.y4m"
+    expect 0 "no steps kept" quantised --steps 3 --set quant=fp8 -o "$tmp/q.y4m"
+    check "steps kept: other bytes than without" [ "$(cmp -s "$tmp/kept.y4m" "$tmp/q.y4m"; echo $?)" = 1 ]
     check "quant: in the request" grep -q '"quant":[[:space:]]*"fp8"' "$tmp/q-fp8.json"
     check "quant: compare" "$PRAXINO" compare "$tmp/q-none.y4m" "$tmp/q-fp8.y4m" --json "$tmp/compare.json"
     psnr=$(sed -n 's/.*"clip":[[:space:]]*\([0-9.]*\).*/\1/p' "$tmp/compare.json" | head -n 1)

@@ -233,7 +233,7 @@ static void multiply(prxi_cuda *u, int n)
     emu_share(w, sizeof w);
     emu_share(y, sizeof y);
     for (int m = 1; m <= n; m++) {
-        const prxi_device_linear a = { m, 4, 8, PRXI_F32, PRXI_F32, 0, x, w, NULL, 8, 4, y, NULL };
+        const prxi_device_linear a = { m, 4, 8, PRXI_F32, PRXI_F32, 0, x, w, NULL, 8, 4, y, NULL, NULL };
         CHECK(u->device.linear(&u->device, &a) == PRX_OK, "%s", u->device.error(&u->device));
     }
 }

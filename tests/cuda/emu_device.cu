@@ -1,8 +1,12 @@
 /* The device of the emulation: everything happens at once. Memory that is handed out begins as NaN. */
 #include "engine/cuda/dev/device.cuh"
 
+#include "engine/cuda/dev/fp8.cuh"
+
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <vector>
 
 #include "emu_control.h"
 #include "emu_memory.h"
@@ -227,7 +231,84 @@ void *prxi_cu_stream(void *dev)
     return nullptr;
 }
 
-/* There is no cuBLASLt on the host: the plain kernel stands in for it, and says so nowhere but here and in docs/CUDA.md. */
+/* There is no cuBLASLt on the host. What stands in for it has the bits of gemm_simple (cuda/ops) and not its speed: a fiber for each
+ * WIDE columns, sums side by side in vector registers where there are any. docs/CUDA.md says so. */
+static constexpr int64_t WIDE = 32;
+
+struct product {
+    const prxi_cu_gemm *a;
+    std::vector<float> x, w;           /* [m][k]; [k][WIDE] of the columns at work */
+};
+
+static float widened(const void *p, int type, int64_t i)
+{
+    return type == PRXI_CU_E4M3 ? load(static_cast<const e4m3 *>(p), i)
+           : type               ? load(static_cast<const bf16 *>(p), i) : load(static_cast<const float *>(p), i);
+}
+
+static inline __attribute__((always_inline)) void sums_of(int64_t k, const float *x, const float *w, float *sum)
+{
+    float s[WIDE] = { 0 };
+    for (int64_t i = 0; i < k; i++)
+        for (int j = 0; j < WIDE; j++)
+            s[j] = __builtin_fmaf(x[i], w[i * WIDE + j], s[j]);
+    memcpy(sum, s, sizeof s);
+}
+
+static void sums_anywhere(int64_t k, const float *x, const float *w, float *sum) { sums_of(k, x, w, sum); }
+#if defined(__x86_64__)
+__attribute__((target("avx2,fma"))) static void sums_by_fma(int64_t k, const float *x, const float *w, float *sum) { sums_of(k, x, w, sum); }
+#endif
+
+static void finish(const prxi_cu_gemm *a, int64_t row, int64_t col, float sum)
+{
+    const float scale = a->x_scale ? a->x_scale[row] * a->w_scale[col] : a->alpha != 0 ? a->alpha : 1.0f;
+    float v = scale * sum + (a->bias ? widened(a->bias, a->out, col) : 0.0f);
+    v = a->epilogue == 1 ? gelu_tanh(v) : a->epilogue == 2 ? silu(v) : v;
+    if (a->out)
+        store(static_cast<bf16 *>(a->y), row * a->ldy + col, v);
+    else
+        store(static_cast<float *>(a->y), row * a->ldy + col, v);
+}
+
+static void columns(product *p, int64_t first)
+{
+    const prxi_cu_gemm *a = p->a;
+    const int64_t ldw = a->ldw ? a->ldw : a->plain ? a->n : a->k, n = a->n - first < WIDE ? a->n - first : WIDE;
+    void (*sums)(int64_t, const float *, const float *, float *) = sums_anywhere;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        sums = sums_by_fma;
+#endif
+    for (int64_t i = 0; i < a->k; i++)
+        for (int64_t j = 0; j < WIDE; j++)
+            p->w[static_cast<size_t>(i * WIDE + j)] =
+                j < n ? widened(a->w, a->compute, a->plain ? i * ldw + first + j : (first + j) * ldw + i) : 0.0f;
+    for (int64_t row = 0; row < a->m; row++) {
+        float sum[WIDE];
+        sums(a->k, p->x.data() + row * a->k, p->w.data(), sum);
+        for (int64_t j = 0; j < n; j++)
+            finish(a, row, first + j, sum[j]);
+    }
+}
+
+static int multiply(device *d, const prxi_cu_gemm *a)
+{
+    if (a->m <= 0 || a->n <= 0)
+        return PRX_OK;
+    if (emu_points_to_host(*a))
+        return prxi_cu_fail(d, PRX_EINTERNAL, "gemm", "an argument points to memory of the host");
+    const emu_as_device here;
+    product p = { a, std::vector<float>(static_cast<size_t>(a->m * a->k)), std::vector<float>(static_cast<size_t>(WIDE * a->k)) };
+    for (int64_t i = 0; i < a->m * a->k; i++)
+        p.x[static_cast<size_t>(i)] = widened(a->x, a->compute, i / a->k * a->ldx + i % a->k);
+    const char *fault = emu_run("gemm", dim3(static_cast<unsigned>(ceil_div(a->n, WIDE))), 32, 0, [&] {
+        if (threadIdx.x == 0)
+            columns(&p, static_cast<int64_t>(blockIdx.x) * WIDE);
+    });
+    return fault ? prxi_cu_fail(d, PRX_EINTERNAL, "gemm", fault) : PRX_OK;
+}
+
 static prxi_cu_gemm_memory memory;
 static int recalled;
 
@@ -263,5 +344,5 @@ static void remember(const prxi_cu_gemm *a)
 int prxi_cu_gemm_lt(void *dev, const prxi_cu_gemm *a)
 {
     remember(a);
-    return prxi_cu_gemm_simple(dev, a);
+    return multiply(as_device(dev), a);
 }

@@ -49,7 +49,7 @@ static int norms(void)
 {
     enum { ROWS = 3, DIM = 131 };
     float *x = values(0, ROWS * DIM), *w = values(0, DIM), *out = values(0, ROWS * DIM);
-    const prxi_cu_ln ln = { ROWS, DIM, x, NULL, NULL, w, NULL, 1e-6f, out };
+    const prxi_cu_ln ln = { ROWS, DIM, x, NULL, NULL, w, NULL, 1e-6f, out, NULL, NULL };
     const prxi_cu_rms rms = { ROWS, DIM, x, DIM, w, 1e-6f, NULL, 0, 0, out, DIM };
     int good = 1;
     for (int kind = 0; kind < 2; kind++) {
@@ -98,6 +98,33 @@ static int eight_bits(void)
     for (int i = 0; i < ROWS * K; i++)
         good &= scale[i / K] == 9.0f / 448.0f && (q[i] == 0xfe) == (x[i] * (448.0f / 9.0f) < -432);
     free(x), free(scale), free(q);
+    return good;
+}
+
+/* The same of a norm, whose threads turn values of each other into codes. */
+static int norm_to_eight_bits(void)
+{
+    enum { ROWS = 3, DIM = 700 };
+    prxi_bf16 *x = values(1, ROWS * DIM), *out = values(1, ROWS * DIM);
+    float *scale = values(0, ROWS);
+    uint8_t *q = calloc(ROWS * DIM, 1);
+    const prxi_cu_ln a = { ROWS, DIM, x, NULL, NULL, NULL, NULL, 1e-6f, out, NULL, NULL };
+    prxi_cu_ln eight = a;
+    eight.q = q, eight.scale = scale;
+    int good = module()->layernorm(dev(), 1, &a) == PRX_OK && module()->layernorm(dev(), 1, &eight) == PRX_OK;
+    for (int r = 0; r < ROWS; r++) {
+        float top = 0;
+        for (int i = 0; i < DIM; i++)
+            top = fmaxf(top, fabsf(at(out, 1, r * DIM + i)));
+        good &= scale[r] == top / 448.0f;
+        for (int i = 0; i < DIM; i++) {
+            const float v = at(out, 1, r * DIM + i) * (448.0f / top);
+            const int code = q[r * DIM + i] & 127;
+            const double got = code < 8 ? ldexp(code, -9) : ldexp(8 + code % 8, code / 8 - 10);
+            good &= (q[r * DIM + i] > 127) == (v < 0 || (v == 0 && signbit(v))) && near(got, fabsf(v), fmax(fabs(v) / 16, 0x1p-10));
+        }
+    }
+    free(x), free(out), free(scale), free(q);
     return good;
 }
 
@@ -320,8 +347,8 @@ static int hopper(void)
     return good;
 }
 
-static int (*const cases[])(void) = { norms, linear, eight_bits, drift, plain_attention, tiled_attention, plain_convolution,
-                                      tiled_convolution, text, reduction, tiled_clusters, plain_clusters, hopper };
+static int (*const cases[])(void) = { norms, linear, norm_to_eight_bits, eight_bits, drift, plain_attention, tiled_attention,
+                                      plain_convolution, tiled_convolution, text, reduction, tiled_clusters, plain_clusters, hopper };
 enum { CASES = sizeof cases / sizeof *cases };
 static int sites_of[CASES];             /* waits that had been reached when a case was through for the first time */
 

@@ -11,7 +11,7 @@ passed=0 failed=0
 # Sizes by chance: several heads, clusters of all sizes.
 notices() {
     "$CASES" --cases || return 1
-    case $1 in queue) "$OPS" ;; quant) "$QUANT" ;; esac
+    case $1 in queue) "$OPS" ;; quant | norm) "$QUANT" ;; esac
 }
 
 # mutant NAME FROM TO [HEADER]: FROM (a basic regular expression) is in one line or more of NAME.cu, or of that header as NAME.cu has it.
@@ -47,6 +47,9 @@ mutant attn 'if (token < 0)' 'if (token < -1)'                          # paddin
 mutant attn 'RING = 3' 'RING = 2'                                       # tokens are overwritten too early
 mutant attn 'o\[n\]\[2 \* rr\] \*= alpha' 'o[n][2 * rr] *= 1.0f'        # one half of the output keeps the old maximum
 mutant norm 'i < a.dim; i += THREADS' 'i + 1 < a.dim; i += THREADS'     # the last of a ragged row
+mutant norm 'float top = 0' 'float top = 0.5f'                          # a scale that no value of the row asks for
+mutant norm 'bits_float((uint32_t)round_bf16(\(modulated(a, row, n, i)\)) << 16)' '\1'    # what bf16 would not have held
+mutant norm '<< 8 \* j' '<< 8 * (3 - j)'                                 # codes in another order
 mutant gemm_simple 'k0 + c < a.k' 'k0 + c <= a.k'                       # reads beyond the row
 mutant quant '(size >> 20 \& 1u)' '1u' fp8.cuh                            # ties away from even
 mutant quant 'c.w\[i \/ 2\] << 16' 'c.w[i \/ 2]'                      # the lower of two values

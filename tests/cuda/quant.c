@@ -94,6 +94,40 @@ static void check_rows(prxi_dtype t)
     free(x), free(scale), free(q);
 }
 
+/* A norm into 8 bits: x, codes and scales of the norm into bf16 with the conversion after it, to the bit. */
+static void check_norm(void)
+{
+    enum { HAS_O = 1, HAS_GATE = 2, HAS_MUL = 4, HAS_ADD = 8 };
+    const prxi_cuda *u = cuda_under_test();
+    const int rows = 1 + random_below(&rng, 4), dim = 4 * (1 + random_below(&rng, 400)), has = random_below(&rng, 16);
+    const size_t n = (size_t)(rows * dim), bytes = n * sizeof(prxi_bf16);
+    prxi_bf16 *x = must(n, 2), *x8 = must(n, 2), *o = must(n, 2), *out = must(n, 2);
+    float *vec[3] = { must((size_t)dim, 4), must((size_t)dim, 4), must((size_t)dim, 4) };
+    float *scale = must((size_t)rows, 4), *want_scale = must((size_t)rows, 4);
+    uint8_t *q = must(n, 1), *want = must(n, 1);
+    for (size_t i = 0; i < n; i++) {                        /* now and then a row of one value, which the norm makes zeros */
+        x[i] = prxi_f32_to_bf16(rows > 2 && i < (size_t)dim ? 3 : (float)random_normal(&rng) * 5);
+        o[i] = prxi_f32_to_bf16(rows > 2 && i < (size_t)dim ? 0 : (float)random_normal(&rng));
+    }
+    for (int i = 0; i < 3 * dim; i++)
+        vec[i / dim][i % dim] = (float)random_normal(&rng);
+    memcpy(x8, x, bytes);
+    prxi_cu_ln a = { rows, dim, x, has & HAS_O ? o : NULL, has & HAS_GATE ? vec[0] : NULL, has & HAS_MUL ? vec[1] : NULL,
+                     has & HAS_ADD && rows <= 2 ? vec[2] : NULL, 1e-6f, out, NULL, NULL };
+    const prxi_cu_quantise after = { rows, dim, out, dim, want, want_scale };
+    ok(u->module->layernorm(u->dev, PRXI_BF16, &a));
+    ok(u->module->quantise(u->dev, PRXI_BF16, &after));
+    a.x = x8, a.out = NULL, a.q = q, a.scale = scale;
+    ok(u->module->layernorm(u->dev, PRXI_BF16, &a));
+    CHECK(memcmp(x, x8, bytes) == 0 && memcmp(q, want, n) == 0 && memcmp(scale, want_scale, (size_t)rows * sizeof *scale) == 0,
+          "norm of %d x %d into 8 bits, operands %d: not the bytes of one after the other", rows, dim, has);
+    a.dim = dim - 1;
+    CHECK(u->module->layernorm(u->dev, PRXI_BF16, &a) == PRX_ENOTSUP, "rows that are no fours");
+    void *const all[] = { x, x8, o, out, vec[0], vec[1], vec[2], scale, want_scale, q, want };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
+
 static double gelu(double v)
 {
     return v / (1 + exp(-2 * 0.7978845608 * (v + 0.044715 * v * v * v)));
@@ -103,6 +137,21 @@ static double gelu(double v)
 static double slip(double v, double scale)
 {
     return fmax(fabs(v) / 16, scale / 1024) * (1 + 1e-6);
+}
+
+/* The same product from an input that is in 8 bits already: the same bytes, and nothing is converted. */
+static void check_again(const prxi_linear *l, prxi_stream *s, int m, int n, int k, const prxi_bf16 *x, const prxi_bf16 *y)
+{
+    uint8_t *q = must((size_t)(m * k), 1);
+    float *scale = must((size_t)m, sizeof *scale);
+    prxi_bf16 *again = must((size_t)(m * n), 2);
+    const prxi_cu_quantise a = { m, k, x, k, q, scale };
+    ok(cuda_under_test()->module->quantise(cuda_under_test()->dev, PRXI_BF16, &a));
+    emu_fail_launch(0);
+    prxi_linear_run_eight(s, l, m, q, scale, again, n);
+    CHECK(prxi_stream_error(s) == PRX_OK && memcmp(y, again, (size_t)(m * n) * 2) == 0, "an input in 8 bits: %s", ctx.error.text);
+    CHECK(getenv("PRAXINO_CUDA_MODULE") || emu_launched("quantise") == 0, "it was converted again");
+    free(q), free(scale), free(again);
 }
 
 /* A layer with weights of 8 bits against double precision with the weights as they were. */
@@ -127,6 +176,7 @@ static void check_linear(int e)
     CHECK(prxi_linear_bytes(l) < (size_t)(n * k) * 2, "%zu bytes for %d x %d weights", prxi_linear_bytes(l), n, k);
     prxi_linear_run(&s, l, m, x, k, y, n);
     CHECK(prxi_stream_error(&s) == PRX_OK && (getenv("PRAXINO_CUDA_MODULE") || emu_launched("quantise") == 2), "%s", ctx.error.text);
+    check_again(l, &s, m, n, k, x, y);
     double worst = 0, lost = 0, size = 0;
     for (int i = 0; i < m * n; i++) {
         const prxi_bf16 *row = x + i / n * k, *col = w + i % n * k;
@@ -162,6 +212,7 @@ int main(void)
         cuda_seed((uint64_t)seed);
         rng.state = (uint64_t)seed;
         check_rows(seed % 2 ? PRXI_BF16 : PRXI_F32);
+        check_norm();
         if (cuda_under_test()->info.fp8)
             check_linear(seed % 2);
     }

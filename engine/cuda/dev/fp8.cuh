@@ -36,4 +36,20 @@ PRXI_DEVICE float load(const e4m3 *p, int64_t i)
     return bits_float(sign | ((size + (120u << 3)) << 20));
 }
 
+/* What the values of a block's row are multiplied by, from each thread's largest; the row's scale goes to *scale. part: as block_sum's;
+ * what threads wrote before is there for all of the block afterwards. */
+PRXI_DEVICE float scale_row(float top, float *part, float *scale)
+{
+    top = warp_max(top);
+    if (threadIdx.x % 32 == 0)
+        part[threadIdx.x / 32] = top;
+    sync_block();
+    for (unsigned w = 0; w < blockDim.x / 32; w++)
+        top = fmaxf(top, part[w]);
+    const bool some = top > 1e-30f;
+    if (threadIdx.x == 0)
+        *scale = some ? top / E4M3_MOST : 1.0f;
+    return some ? E4M3_MOST / top : 0.0f;
+}
+
 #endif

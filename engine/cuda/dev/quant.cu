@@ -18,21 +18,6 @@ PRXI_DEVICE float value(const chunk_in &c, int i)
     return bits_float(i & 1 ? c.w[i / 2] & 0xffff0000u : c.w[i / 2] << 16);
 }
 
-/* What the values of a row are multiplied by, from each thread's largest; and its scale. */
-PRXI_DEVICE float open_row(const prxi_cu_quantise &a, float top, float *part)
-{
-    top = warp_max(top);
-    if (threadIdx.x % 32 == 0)
-        part[threadIdx.x / 32] = top;
-    sync_block();
-    for (int w = 0; w < WARPS; w++)
-        top = fmaxf(top, part[w]);
-    const bool some = top > 1e-30f;
-    if (threadIdx.x == 0)
-        a.scale[blockIdx.x] = some ? top / E4M3_MOST : 1.0f;
-    return some ? E4M3_MOST / top : 0.0f;
-}
-
 template <typename T> PRXI_KERNEL void plain_kernel(prxi_cu_quantise a)
 {
     PRXI_SHARED(shared);
@@ -41,7 +26,7 @@ template <typename T> PRXI_KERNEL void plain_kernel(prxi_cu_quantise a)
     float top = 0;
     for (int64_t i = threadIdx.x; i < a.k; i += THREADS)
         top = fmaxf(top, fabsf(load(x, i)));
-    const float up = open_row(a, top, reinterpret_cast<float *>(shared));
+    const float up = scale_row(top, reinterpret_cast<float *>(shared), a.scale + blockIdx.x);
     for (int64_t i = threadIdx.x; i < a.k; i += THREADS)
         q[i] = round_e4m3(load(x, i) * up);
 }
@@ -59,7 +44,7 @@ PRXI_KERNEL void chunks_kernel(prxi_cu_quantise a)
         for (int j = 0; j < CHUNK; j++)
             top = fmaxf(top, fabsf(value(c, j)));
     }
-    const float up = open_row(a, top, reinterpret_cast<float *>(shared));
+    const float up = scale_row(top, reinterpret_cast<float *>(shared), a.scale + blockIdx.x);
     for (int64_t i = threadIdx.x; i < a.k / CHUNK; i += THREADS) {
         const chunk_in c = x[i];
         chunk_out out;
