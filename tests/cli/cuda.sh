@@ -180,7 +180,8 @@ says "multiples of 16" "fp8 for a model of odd sizes"
 expect 2 "fp8 and f32" env PRAXINO_EMU_CHIP=90 "$PRAXINO" render ball $quick --device cuda -o "$tmp/b.y4m" --set quant=fp8 --dtype f32
 expect 2 "steps kept from nothing" render --device cuda -o "$tmp/b.y4m" --set quant_keep=0.1
 says "without quant=fp8" "steps kept from nothing"
-expect 2 "every step kept" env PRAXINO_EMU_CHIP=90 "$PRAXINO" render ball $quick --device cuda -o "$tmp/b.y4m" --set quant=fp8 --set quant_keep=0.2
+expect 2 "every step kept" env PRAXINO_EMU_CHIP=90 "$PRAXINO" render ball $quick --device cuda -o "$tmp/b.y4m" --set quant=fp8 \
+    --set quant_keep=0.2
 says "leaves none of 2 steps" "every step kept"
 if [ -f "$builtin/model_index.json" ]; then
     # shellcheck disable=SC2086

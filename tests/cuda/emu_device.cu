@@ -255,9 +255,16 @@ static inline __attribute__((always_inline)) void sums_of(int64_t k, const float
     memcpy(sum, s, sizeof s);
 }
 
-static void sums_anywhere(int64_t k, const float *x, const float *w, float *sum) { sums_of(k, x, w, sum); }
+static void sums_anywhere(int64_t k, const float *x, const float *w, float *sum)
+{
+    sums_of(k, x, w, sum);
+}
+
 #if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) static void sums_by_fma(int64_t k, const float *x, const float *w, float *sum) { sums_of(k, x, w, sum); }
+__attribute__((target("avx2,fma"))) static void sums_by_fma(int64_t k, const float *x, const float *w, float *sum)
+{
+    sums_of(k, x, w, sum);
+}
 #endif
 
 static void finish(const prxi_cu_gemm *a, int64_t row, int64_t col, float sum)

@@ -208,10 +208,11 @@ static void check_resident(const prxi_dit_config *cfg)
     h = (how) { PRXI_QUANT_FP8_BESIDE, SIZE_MAX, { 1, 0, 1 }, 0, 0, 0, 0 };
     must_run(&h);
     CHECK(is(0, plain) && is(1, eight) && is(2, plain), "both beside each other");
-    const size_t more = prxi_dit_weight_bytes(cfg, PRXI_BF16, PRXI_QUANT_FP8_BESIDE) - prxi_dit_weight_bytes(cfg, PRXI_BF16, PRXI_QUANT_FP8);
+    const size_t more = prxi_dit_weight_bytes(cfg, PRXI_BF16, PRXI_QUANT_FP8_BESIDE) -
+                        prxi_dit_weight_bytes(cfg, PRXI_BF16, PRXI_QUANT_FP8);
     const size_t exact = (size_t)blocks * 2 * (6 * DIM * DIM + 2 * DIM * FFN);
-    CHECK(more == exact && h.weights - only >= exact && h.weights - only < exact + exact / 8, "%zu bytes more, %zu planned, %zu taken", exact,
-          more, h.weights - only);
+    CHECK(more == exact && h.weights - only >= exact && h.weights - only < exact + exact / 8,
+          "%zu bytes more, %zu planned, %zu taken", exact, more, h.weights - only);
 }
 
 /* Blocks that come from the host: the same bytes with any number of them, also when the use of blocks changes from forward to forward. */
