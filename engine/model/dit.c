@@ -106,7 +106,8 @@ static void residual_norm(const forward *f, const group *g, void *o, const float
 
 /* The same into n, for the layers of a block: where they multiply 8 bits, those and their scales at once, in the place of the rows. Where
  * somebody looks, the rows themselves: products then make the very same of them. */
-static input norm_input(const forward *f, const group *g, int layer, void *o, const float *gate, const float *mul, const float *add, void *n)
+static input norm_input(const forward *f, const group *g, int layer, void *o, const float *gate, const float *mul, const float *add,
+                        void *n)
 {
     const prxi_dit_run *r = f->r;
     const prxi_dit *d = r->d;

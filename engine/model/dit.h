@@ -21,12 +21,13 @@ int  prxi_dit_open(prxi_ctx *c, prxi_dit **out, const char *dir, const char *wei
 /* How weights are kept on a device. PRXI_QUANT_FP8: the linear layers of all blocks but the first and the last in e4m3 with a scale a row
  * (not those of the text's keys and values, which run once). FP8_BESIDE: those beside the model's type, for runs that switch. */
 typedef enum prxi_quant { PRXI_QUANT_NONE, PRXI_QUANT_FP8, PRXI_QUANT_FP8_BESIDE } prxi_quant;
-/* The same on a device with at most `bytes` of weights there: those of later blocks come from the host as they are needed, two at a time. */
+/* The same on a device with at most `bytes` of weights there: those of later blocks come from the host as they are needed, two at a
+ * time. */
 int  prxi_dit_open_within(prxi_ctx *c, prxi_dit **out, const char *dir, const char *weights_file, const prxi_kernels *k,
                           prxi_dtype dtype, prxi_quant quant, size_t bytes);
 void prxi_dit_close(prxi_ctx *c, prxi_dit **d);
-/* What `bytes` of device memory hold of the weights: blocks that stay there (-1 when not even two moving ones at a time fit), bytes taken. The
- * others, from `first` on, come from the host: block_bytes each lie there, slot_bytes at most are on the device. */
+/* What `bytes` of device memory hold of the weights: blocks that stay there (-1: not even two moving ones at a time fit), bytes taken.
+ * The others, from `first` on, come from the host: block_bytes each lie there, slot_bytes at most are on the device. */
 typedef struct prxi_dit_fit {
     int resident, first;
     size_t bytes, block_bytes, slot_bytes;

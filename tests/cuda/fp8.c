@@ -281,6 +281,8 @@ int main(void)
         latents[i] = (float)random_normal(&rng);
     for (int i = 0; i < ROWS * TEXT; i++)
         text[i] = (float)random_normal(&rng);
+    emu_share(latents, sizeof latents);
+    emu_share(v, sizeof v);
     for (int cross_norm = 0; cross_norm < 2; cross_norm++) {
         prxi_dit_config cfg;
         write_model(cross_norm);
