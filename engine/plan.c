@@ -312,7 +312,9 @@ static size_t table_bytes(const prx_job *j)
  * other blocks come from the host in turns. */
 static int plan_device_memory(prx_job *j)
 {
-    const size_t denoise = prxi_add(denoise_bytes(j), table_bytes(j)), text = prxi_model_component_bytes(j->model, "text_encoder");
+    const size_t load = prxi_dit_load_bytes(&j->model->dit_cfg[0], j->engine->dtype, j->quant);
+    const size_t denoise = max_size(prxi_add(denoise_bytes(j), table_bytes(j)), load);
+    const size_t text = prxi_model_component_bytes(j->model, "text_encoder");
     prxi_cu_info info;
     const int err = j->engine->cuda->module->probe(&info);
     if (err < 0)

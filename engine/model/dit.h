@@ -35,6 +35,8 @@ typedef struct prxi_dit_fit {
 prxi_dit_fit prxi_dit_fit_in(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant, size_t bytes);
 /* Of all weights; norms and tables in f32 are a rounding error beside them. */
 size_t prxi_dit_weight_bytes(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant);
+/* Of the device beside the weights while they are loaded, before there are activations: a layer in both types. */
+size_t prxi_dit_load_bytes(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant);
 prxi_quant prxi_dit_get_quant(const prxi_dit *d);
 /* Whether PRXI_QUANT_FP8 is for this model: three blocks or more, sizes in multiples of 16. */
 int prxi_dit_quant_fits(const prxi_dit_config *cfg);

@@ -86,6 +86,14 @@ size_t prxi_dit_weight_bytes(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_
     return prxi_add(fixed_bytes(cfg, dtype, quant), prxi_mul((size_t)movable(cfg, quant), block));
 }
 
+size_t prxi_dit_load_bytes(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant)
+{
+    const int64_t dim = (int64_t)cfg->heads * cfg->head_dim;
+    const prxi_linear_parts up = prxi_linear_part_bytes(cfg->ffn_dim, dim, dtype, dtype),
+                            square = prxi_linear_part_bytes(dim, dim, dtype, dtype), most = up.weight > square.weight ? up : square;
+    return quant == PRXI_QUANT_NONE ? 0 : prxi_add(most.weight, most.eight);
+}
+
 /* All blocks, or as many as stay beside the outside, vectors and two places. With 8 bits the first and the last always stay. */
 prxi_dit_fit prxi_dit_fit_in(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant, size_t bytes)
 {
