@@ -33,8 +33,10 @@ void prxi_ctx_init(prxi_ctx *c, prx_engine *e)
 
 static int choose_device(prx_engine *e, const char *device)
 {
-    if (strcmp(device, "cpu") == 0 || strcmp(device, "auto") == 0)
+    if (strcmp(device, "cpu") == 0)
         return PRX_OK;
+    if (strcmp(device, "auto") == 0)
+        return prxi_cuda_open_if_qualified(&e->ctx, &e->cuda);
     if (strcmp(device, "cuda") == 0)
         return prxi_cuda_open(&e->ctx, &e->cuda);
     return prxi_fail(&e->ctx, PRX_EINVAL, "device: '%s': auto, cpu or cuda expected", device);

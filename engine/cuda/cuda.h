@@ -96,6 +96,11 @@ int  prxi_cuda_load(prxi_ctx *c, const prxi_cuda_module **module, void **library
 void prxi_cuda_unload(void *library);
 /* Opens device 0. PRX_ENOTSUP with what exactly is missing: the module, one of its libraries, the driver, a device. c must outlive it. */
 int  prxi_cuda_open(prxi_ctx *c, prxi_cuda **out);
+/* --device auto: *out stays NULL, and the log says why, unless there is a device and hardware has run every kernel that it would run (the
+ * ledger's word). Without a module nothing is said: the CPU is what there is. */
+int  prxi_cuda_open_if_qualified(prxi_ctx *c, prxi_cuda **out);
+/* The first source that no hardware has run as it stands, of those that this chip runs; NULL: none. */
+const char *prxi_cuda_unqualified(const prxi_cu_kernel_row *rows, int hopper);
 int  prxi_cuda_open_module(prxi_ctx *c, prxi_cuda **out, const prxi_cuda_module *module, void *library);
 void prxi_cuda_close(prxi_ctx *c, prxi_cuda **cuda);
 /* Tensors of step caches (cache.c). */

@@ -306,6 +306,39 @@ int prxi_cuda_open(prxi_ctx *c, prxi_cuda **out)
     return err < 0 ? err : prxi_cuda_open_module(c, out, module, library);
 }
 
+const char *prxi_cuda_unqualified(const prxi_cu_kernel_row *rows, int hopper)
+{
+    for (const prxi_cu_kernel_row *k = rows; k->name; k++) {
+        const int only_hopper = strcmp(k->name, "attn90") == 0 || strcmp(k->name, "quant") == 0;
+        if ((hopper || !only_hopper) && strncmp(k->state, "qualified", 9) != 0)
+            return k->name;
+    }
+    return NULL;
+}
+
+int prxi_cuda_open_if_qualified(prxi_ctx *c, prxi_cuda **out)
+{
+    const prxi_cuda_module *module;
+    void *library;
+    prxi_cu_info info;
+    *out = NULL;
+    const int found = prxi_cuda_load(NULL, &module, &library) == PRX_OK;
+    if (!found || module->probe(&info) < 0 || info.devices < 1) {
+        prxi_cuda_unload(library);
+        return PRX_OK;
+    }
+    const char *name = prxi_cuda_unqualified(module->kernels, info.hopper);
+    if (!name && !info.emulated)
+        return prxi_cuda_open_module(c, out, module, library);
+    if (info.emulated)
+        prxi_logf(c, PRX_LOG_INFO, "device auto: cpu, not %s", info.name);
+    else
+        prxi_logf(c, PRX_LOG_WARN, "device auto: cpu, though there is %s: no GPU has run the kernels of %s as they are (doctor lists "
+                  "them); --device cuda uses them", info.name, name);
+    prxi_cuda_unload(library);
+    return PRX_OK;
+}
+
 void prxi_cuda_close(prxi_ctx *c, prxi_cuda **p)
 {
     prxi_cuda *cuda = *p;

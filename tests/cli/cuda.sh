@@ -18,6 +18,11 @@ check "doctor says why" grep -q "no CUDA module" "$tmp/out"
 echo "not a library" >"$tmp/text.so"
 expect 4 "not a library" env PRAXINO_CUDA_MODULE="$tmp/text.so" "$PRAXINO" doctor --device cuda
 says "cannot be loaded" "not a library"
+expect 0 "auto: what is not there is not missed" render --device auto -o "$tmp/auto.y4m" --dtype f32 -v
+checks_nothing=$(grep -c "device auto" "$tmp/err")
+check "nothing is said of it" test "$checks_nothing" = 0
+expect 0 "auto: nothing qualified" env PRAXINO_CUDA_MODULE="$emulation" "$PRAXINO" doctor -v
+says "device auto: cpu, not emulation on the host" "auto: nothing qualified"
 expect 0 "the CPU needs no module" render --device cpu -o "$tmp/cpu.y4m" --dtype f32
 
 [ -f "$emulation" ] || finish
