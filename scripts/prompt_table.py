@@ -48,7 +48,10 @@ def main():
     spec, by = json.loads((a.folder / "sweep.json").read_text()), rows_of(a.folder)
     if not by:
         p.error(f"{a.folder}: no rows that were measured")
-    text = "\n".join([spec["description"], "", *table(spec, dict(sorted(by.items())))]) + "\n"
+    base = ", ".join("%s %s" % i for i in spec["base"].items())
+    head = "%s Base: %s; `praxino sweep configs/sweeps/%s.json -o %s`, then `scripts/prompt_table.py %s`." % (
+        spec["description"], base, a.folder.name, a.folder.name, a.folder.name)
+    text = "\n".join([head, "", *table(spec, dict(sorted(by.items())))]) + "\n"
     if a.output:
         a.output.write_text(text)
     else:
