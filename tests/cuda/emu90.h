@@ -14,6 +14,7 @@ struct tensor_map {
     const uint16_t *base;
     int64_t dims[3], strides[3];
     int box[3];
+    int none = 0;                   /* in place of padding, where what lay there before looks like a pointer now and then */
 };
 
 /* What the driver checks when it makes one. */
