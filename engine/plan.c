@@ -301,11 +301,11 @@ static double gib(size_t bytes)
     return (double)bytes / 0x1p30;
 }
 
-/* Tiles of dense attention, sums of reductions: small, and there all the time. */
+/* Tiles of dense attention, sums of reductions, and what cuDNN may take: there all the time. cuBLASLt has its workspace already. */
 static size_t table_bytes(const prx_job *j)
 {
-    const size_t tile = 16, tokens = (size_t)tokens_of(j);
-    return 8192 + tile * (1 + (size_t)j->model->dit_cfg[0].heads) * (tokens / 64 + 1);
+    const size_t tile = 16, tiles = (1 + (size_t)j->model->dit_cfg[0].heads) * ((size_t)tokens_of(j) / 64 + 1);
+    return 8192 + tile * tiles + (j->engine->cuda->cudnn ? PRXI_CUDNN_WORKSPACE : 0);
 }
 
 /* Text encoder, transformer and decoder are on the device one after the other; of the transformer what fits beside the activations, the

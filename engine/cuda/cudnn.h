@@ -41,6 +41,9 @@ typedef struct prxi_cudnn_plan_info {
     int config;                             /* which of them it is */
 } prxi_cudnn_plan_info;
 
+/* Bytes: a configuration that wants more of a workspace is passed over; plans of memory count as much. */
+enum { PRXI_CUDNN_WORKSPACE = 256 << 20 };
+
 typedef struct prxi_cudnn prxi_cudnn;
 
 /* Where to look: PRAXINO_CUDNN if set, else libcudnn.so.9. PRX_ENOTSUP with what is missing; *library goes to dlclose. */

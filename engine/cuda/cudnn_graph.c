@@ -206,7 +206,10 @@ static int try_config(prxi_cudnn_build *b, void *config, void *device)
     if (b->failed)
         return 0;
     prxi_cudnn_finish(b, plan);
-    if (b->failed || b->api->get(plan, DNN_PLAN_WORKSPACE, DNN_IS_INT64, 1, &n, &b->info.workspace)) {
+    const int unknown = b->failed || b->api->get(plan, DNN_PLAN_WORKSPACE, DNN_IS_INT64, 1, &n, &b->info.workspace);
+    if (!unknown && b->info.workspace > PRXI_CUDNN_WORKSPACE)
+        snprintf(b->why, sizeof b->why, "a workspace of %lld MiB", (long long)(b->info.workspace >> 20));
+    if (unknown || b->info.workspace > PRXI_CUDNN_WORKSPACE) {
         while (b->n > mark)
             b->api->drop(b->part[--b->n]);
         b->failed = 0;

@@ -540,10 +540,14 @@ int prxi_vae_device_bytes(prxi_ctx *c, const char *dir, const prxi_kernels *k, p
         err = shape_parts(c, v);
     const size_t pixels = prxi_mul((size_t)job->height * (size_t)job->width, (size_t)v->cfg.scale_spatial * (size_t)v->cfg.scale_spatial);
     const size_t frames = prxi_mul(pixels, 12 * (size_t)v->cfg.scale_temporal + 5);     /* RGB in f32; one frame in bytes and planes */
+    /* What a library adds goes through a picture of its own (engine/cuda/conv.c). */
+    const int through = v->k.device && v->k.device->conv_turns && dtype == PRXI_BF16;
+    const size_t picture = err == PRX_OK && through ? prxi_mul(pixels, 2 * (size_t)v->block[v->cfg.blocks - 1].cout) : 0;
     if (err == PRX_OK && prxi_vae_is_tiled(v, job))
         *bytes = prxi_add(weight_bytes(v), prxi_vae_tile_bytes(v, job));
     else if (err == PRX_OK)
         *bytes = prxi_add(weight_bytes(v), prxi_add(prxi_decoder_bytes(v, job), frames));
+    *bytes = err == PRX_OK ? prxi_add(*bytes, picture) : 0;
     prxi_free(c->mem, v);
     return err;
 }

@@ -203,6 +203,15 @@ static void check_configs(void)
     }
     CHECK(n == FAKE_CUDNN_CONFIGS && engines == 7897, "%d configurations, engines %d", n, engines);
     prxi_clear(&ctx);
+    prxi_cudnn_drop_conv(u, &s, 1);
+    fake_cudnn_workspace(8, (int64_t)PRXI_CUDNN_WORKSPACE + 1);
+    CHECK(prxi_cudnn_plan_conv(&ctx, u, &s, 1, &info) == PRX_OK && info.config == 3, "too large a workspace: config %d", info.config);
+    prxi_cudnn_drop_conv(u, &s, 1);
+    fake_cudnn_workspace(8, PRXI_CUDNN_WORKSPACE);
+    CHECK(prxi_cudnn_plan_conv(&ctx, u, &s, 1, &info) == PRX_OK && info.config == 1 && info.workspace == PRXI_CUDNN_WORKSPACE,
+          "the largest workspace: config %d", info.config);
+    prxi_cudnn_drop_conv(u, &s, 1);
+    fake_cudnn_workspace(-1, 0);
     const int before = fake_cudnn_alive();
     CHECK(prxi_cudnn_plan_conv(&ctx, u, &s, 2, &info) == PRX_OK && info.config == 3 && info.engine == 9, "config %d", info.config);
     prxi_cudnn_drop_conv(u, &s, 2);

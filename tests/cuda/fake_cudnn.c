@@ -24,6 +24,8 @@ typedef struct descriptor {
 static int calls, failing, alive, planned, one_config;
 static size_t version_now = 91900;
 static int (*watcher)(int engine);
+static int large_engine = -1;
+static int64_t large;
 
 static int fails(void)
 {
@@ -191,7 +193,7 @@ static int offer(const descriptor *heuristic, int type, int64_t room, int64_t *n
 static int get(const void *p, int name, int type, int64_t room, int64_t *n, void *values)
 {
     const descriptor *d = p;
-    const int64_t workspace = WORKSPACE;
+    const int64_t workspace = name == DNN_PLAN_WORKSPACE && engine_of(d) == large_engine ? large : WORKSPACE;
     if (fails() || room < 1)
         return FAILED;
     *n = 1;
@@ -417,6 +419,12 @@ const prxi_cudnn_api *fake_cudnn(void)
     static const prxi_cudnn_api api = { version, error_string, last_error, create, destroy, set_stream, make, drop, finalize, set, get,
                                         execute };
     return &api;
+}
+
+void fake_cudnn_workspace(int engine, int64_t bytes)
+{
+    large_engine = engine;
+    large = bytes;
 }
 
 int fake_cudnn_fail(int n)

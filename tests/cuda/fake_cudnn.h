@@ -15,6 +15,8 @@ int fake_cudnn_planned(void);
 enum { FAKE_CUDNN_CONFIGS = 4 };
 /* 1: engine 9 is the only one, in both modes; 0: those above. */
 void fake_cudnn_configs(int one);
+/* Plans of this engine say that they want so many bytes; -1: none does. */
+void fake_cudnn_workspace(int engine, int64_t bytes);
 /* Told of each execution, with the number of the engine; NULL: nobody. Not 0: it fails. */
 void fake_cudnn_watch(int (*ran)(int engine));
 /* What version() says from now on. */
