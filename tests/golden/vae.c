@@ -26,7 +26,8 @@ static void check_bytes(const golden_case *g, const prxi_kernels *k, prxi_dtype 
         return;
     REQUIRE(prxi_vae_device_bytes(&golden_ctx, g->model, k, dtype, job, &planned) == PRX_OK, "%s", golden_ctx.error.text);
     planned -= (size_t)g->width * (size_t)g->height * (12 * (size_t)frames + 5);         /* the frames are the caller's */
-    CHECK((double)planned < 1.05 * (double)taken && (double)planned > 0.85 * (double)taken, "%s: %zu bytes planned, %zu taken", g->name, planned, taken);
+    CHECK((double)planned < 1.05 * (double)taken && (double)planned > 0.85 * (double)taken, "%s: %zu bytes planned, %zu taken", g->name,
+          planned, taken);
 }
 
 static float *decode(const golden_case *g, const char *isa, prxi_dtype dtype, int threads, const float *latents, size_t *count)
