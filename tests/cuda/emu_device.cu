@@ -41,11 +41,16 @@ size_t emu_bytes(void)
 
 enum { MULTIPROCESSORS = 3 };
 
-/* PRAXINO_EMU_CHIP=90: the kernels of Hopper run too. */
-static int is_hopper()
+/* PRAXINO_EMU_CHIP: 86 if nothing is said; 80, with more shared memory; 90: the kernels of Hopper run too. */
+static bool is_chip(const char *want)
 {
     const char *chip = getenv("PRAXINO_EMU_CHIP");
-    return chip && strcmp(chip, "90") == 0;
+    return chip && strcmp(chip, want) == 0;
+}
+
+static int is_hopper()
+{
+    return is_chip("90");
 }
 
 size_t prxi_cu_device_bytes(void)
@@ -75,7 +80,7 @@ int prxi_cu_open(void *dev)
     device *d = as_device(dev);
     d->hopper = is_hopper();
     d->multiprocessors = MULTIPROCESSORS;
-    d->shared_max = d->hopper ? 227 * 1024 : 99 * 1024;     /* of sm_86, the least */
+    d->shared_max = (d->hopper ? 227 : is_chip("80") ? 163 : 99) * 1024;
     emu_seed(1);
     return PRX_OK;
 }

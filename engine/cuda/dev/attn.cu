@@ -1,11 +1,12 @@
 /* Block-sparse attention for bf16 heads of 64 and 128, sm_80 and up (FlashAttention-2, Dao 2023, over lists): 64 queries a block of four
- * warps, 64 keys a tile, two stages of K and V by cp.async, products by mma.sync, scores and output in registers.
+ * warps, 64 keys a tile, K and V by cp.async, products by mma.sync, scores and output in registers. Two blocks a multiprocessor hide each
+ * other's waits: with two stages of K and V where there is room for that (sm_80, 90, 100), else with one of each.
  * Rows are gathered by token, sixteen bytes at a time, so blocks may have any length and be permuted; a tile is padded only at the
  * end of a list. */
 #include "keys.cuh"
 #include "tile.cuh"
 
-enum { WARPS = 4, THREADS = 32 * WARPS, ROWS = PRXI_CU_TILE_ROWS, STAGES = 2, RING = 3 };
+enum { WARPS = 4, THREADS = 32 * WARPS, ROWS = PRXI_CU_TILE_ROWS, RING = 3 };
 
 static_assert((int)ROWS == (int)TILE_ROWS && ROWS == 16 * WARPS, "a warp has 16 queries");
 
@@ -107,75 +108,149 @@ PRXI_DEVICE void finish(const prxi_cu_attn &a, int head, const int32_t *queries,
     }
 }
 
-template <int D> PRXI_KERNEL void PRXI_BOUNDS(THREADS) blocks_kernel(prxi_cu_attn a)
-{
-    PRXI_SHARED(shared);
-    bf16 *q_tile = reinterpret_cast<bf16 *>(shared), *k_tile = q_tile + ROWS * D, *v_tile = k_tile + STAGES * ROWS * D;
-    int32_t *queries = reinterpret_cast<int32_t *>(v_tile + STAGES * ROWS * D), *tokens = queries + ROWS;
-    const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
-    const prxi_cu_tile tile = a.tiles[blockIdx.x];
-    if (tile.rows == 0)
-        return;                         /* beyond the end of a list that was built on the device */
-    const int head = tile.head < 0 ? (int)blockIdx.y : tile.head;
-    const int64_t column = (int64_t)head * D;
-    key_cursor keys = open_keys(a, head, tile.block);
-    const int tiles = (count_keys(keys) + ROWS - 1) / ROWS;
-    if (tid < ROWS) {
-        queries[tid] = tid < tile.rows ? query_at(a, tile, head, tid) : -1;
-        tokens[tid] = key_at(&keys, tid);
-        tokens[ROWS + tid] = key_at(&keys, ROWS + tid);
-    }
-    sync_block();
-    fetch<D>(q_tile, a.q, a.ldq, column, queries);
-    fetch<D>(k_tile, a.k, a.ldk, column, tokens);
-    fetch<D>(v_tile, a.v, a.ldv, column, tokens);
-    cp_async_commit();
+/* Of a block. Shared memory: q, then a tile of keys a stage, then as many of values; with one stage, q lies where the values will be. */
+template <int D> struct work {
+    bf16 *q, *k, *v;
+    int32_t *queries, *tokens;
+    key_cursor keys;
+    int64_t column;
+    int tiles;
+};
 
-    uint32_t q[D / 16][4];
-    float o[D / 8][4], m[2] = { MASKED, MASKED }, l[2] = { 0, 0 };
+template <int D> PRXI_DEVICE void load_q(uint32_t q[D / 16][4], const bf16 *tile)
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     PRXI_UNROLL
-    for (int n = 0; n < D / 8; n++)
-        for (int j = 0; j < 4; j++)
-            o[n][j] = 0;
-    for (int t = 0; t < tiles; t++) {
-        const int stage = t % STAGES, next = stage ^ 1;
-        if (t + 1 < tiles) {
-            fetch<D>(k_tile + next * ROWS * D, a.k, a.ldk, column, tokens + (t + 1) % RING * ROWS);
-            fetch<D>(v_tile + next * ROWS * D, a.v, a.ldv, column, tokens + (t + 1) % RING * ROWS);
-            cp_async_commit();
+    for (int d = 0; d < D / 16; d++)
+        ldmatrix(q[d], tile + tile_at<D>(warp * 16 + (lane & 15), d * 16 + (lane >> 4) * 8));
+}
+
+template <int D>
+PRXI_DEVICE void weigh(const prxi_cu_attn &a, const work<D> &w, int t, float s[ROWS / 8][4], float o[D / 8][4], float m[2], float l[2])
+{
+    if (t == w.tiles - 1 || a.tail_bias != 0)
+        mask(s, w.tokens + t % RING * ROWS, a.kv_len - 1, a.tail_bias * LOG2E);
+    softmax<D>(s, o, m, l);
+}
+
+template <int D> PRXI_DEVICE void look_up(work<D> &w, int t)
+{
+    if (threadIdx.x < ROWS)
+        w.tokens[t % RING * ROWS + threadIdx.x] = key_at(&w.keys, t * ROWS + threadIdx.x);
+}
+
+template <int D> PRXI_DEVICE void fetch_tile(const work<D> &w, bf16 *to, const void *from, int64_t ld, int t)
+{
+    fetch<D>(to, from, ld, w.column, w.tokens + t % RING * ROWS);
+    cp_async_commit();
+}
+
+/* One stage of each: values arrive during the scores, the next keys during the softmax and the products with the values. */
+template <int D> PRXI_DEVICE void attend_one(const prxi_cu_attn &a, work<D> &w, float o[D / 8][4], float m[2], float l[2])
+{
+    uint32_t q[D / 16][4];
+    fetch<D>(w.q, a.q, a.ldq, w.column, w.queries);
+    fetch_tile(w, w.k, a.k, a.ldk, 0);
+    cp_async_wait<0>();
+    sync_block();                       /* q and the first keys are there for all */
+    load_q<D>(q, w.q);
+    for (int t = 0; t < w.tiles; t++) {
+        sync_block();                   /* q, or the values before, are used by all */
+        fetch_tile(w, w.v, a.v, a.ldv, t);
+        float s[ROWS / 8][4];
+        tile_scores<D>(s, q, w.k, a.scale * LOG2E);
+        look_up(w, t + 2);
+        sync_block();                   /* so are the keys; the tokens may be read */
+        if (t + 1 < w.tiles)
+            fetch_tile(w, w.k, a.k, a.ldk, t + 1);
+        weigh(a, w, t, s, o, m, l);
+        if (t + 1 < w.tiles)
+            cp_async_wait<1>();
+        else
+            cp_async_wait<0>();
+        sync_block();                   /* the values are there for all */
+        values<D>(o, s, w.v);
+        cp_async_wait<0>();             /* the next keys: the barrier above makes them everyone's */
+    }
+}
+
+/* Two stages: a tile of keys and values arrives while the one before is worked on. */
+template <int D> PRXI_DEVICE void attend_two(const prxi_cu_attn &a, work<D> &w, float o[D / 8][4], float m[2], float l[2])
+{
+    uint32_t q[D / 16][4];
+    fetch<D>(w.q, a.q, a.ldq, w.column, w.queries);
+    fetch<D>(w.k, a.k, a.ldk, w.column, w.tokens);
+    fetch_tile(w, w.v, a.v, a.ldv, 0);
+    for (int t = 0; t < w.tiles; t++) {
+        const int stage = t % 2 * ROWS * D, next = ROWS * D - stage;
+        if (t + 1 < w.tiles) {
+            fetch<D>(w.k + next, a.k, a.ldk, w.column, w.tokens + (t + 1) % RING * ROWS);
+            fetch_tile(w, w.v + next, a.v, a.ldv, t + 1);
             cp_async_wait<1>();
         } else {
             cp_async_wait<0>();
         }
         sync_block();                   /* the tile is there for all */
-        if (t == 0) {
-            PRXI_UNROLL
-            for (int d = 0; d < D / 16; d++)
-                ldmatrix(q[d], q_tile + tile_at<D>(warp * 16 + (lane & 15), d * 16 + (lane >> 4) * 8));
-        }
+        if (t == 0)
+            load_q<D>(q, w.q);
         float s[ROWS / 8][4];
-        tile_scores<D>(s, q, k_tile + stage * ROWS * D, a.scale * LOG2E);
-        if (t == tiles - 1 || a.tail_bias != 0)
-            mask(s, tokens + t % RING * ROWS, a.kv_len - 1, a.tail_bias * LOG2E);
-        softmax<D>(s, o, m, l);
-        values<D>(o, s, v_tile + stage * ROWS * D);
-        if (tid < ROWS)
-            tokens[(t + 2) % RING * ROWS + tid] = key_at(&keys, (t + 2) * ROWS + tid);
+        tile_scores<D>(s, q, w.k + stage, a.scale * LOG2E);
+        weigh(a, w, t, s, o, m, l);
+        values<D>(o, s, w.v + stage);
+        look_up(w, t + 2);
         sync_block();                   /* and used by all: the stage may be filled again, the tokens be read */
     }
     cp_async_wait<0>();
+}
+
+template <int D, int STAGES> PRXI_KERNEL void PRXI_BOUNDS(THREADS) blocks_kernel(prxi_cu_attn a)
+{
+    PRXI_SHARED(shared);
+    const prxi_cu_tile tile = a.tiles[blockIdx.x];
+    if (tile.rows == 0)
+        return;                         /* beyond the end of a list that was built on the device */
+    const int tid = threadIdx.x, head = tile.head < 0 ? (int)blockIdx.y : tile.head;
+    bf16 *first = reinterpret_cast<bf16 *>(shared), *k = first + (STAGES == 1 ? 0 : ROWS * D), *v = k + STAGES * ROWS * D;
+    int32_t *queries = reinterpret_cast<int32_t *>(v + STAGES * ROWS * D);
+    work<D> w = { STAGES == 1 ? v : first, k, v, queries, queries + ROWS, open_keys(a, head, tile.block), (int64_t)head * D, 0 };
+    w.tiles = (count_keys(w.keys) + ROWS - 1) / ROWS;
+    if (tid < ROWS)
+        queries[tid] = tid < tile.rows ? query_at(a, tile, head, tid) : -1;
+    look_up(w, 0);
+    look_up(w, 1);
+    sync_block();
+    float o[D / 8][4], m[2] = { MASKED, MASKED }, l[2] = { 0, 0 };
+    PRXI_UNROLL
+    for (int n = 0; n < D / 8; n++)
+        for (int j = 0; j < 4; j++)
+            o[n][j] = 0;
+    if (STAGES == 1)
+        attend_one<D>(a, w, o, m, l);
+    else
+        attend_two<D>(a, w, o, m, l);
     finish<D>(a, head, queries, o, m, l);
+}
+
+static size_t shared_bytes(int head_dim, int stages)
+{
+    const int tiles = stages == 1 ? 2 : 1 + 2 * stages;
+    return (size_t)tiles * ROWS * (size_t)head_dim * sizeof(bf16) + (1 + RING) * ROWS * sizeof(int32_t);
 }
 
 /* The tiled kernel where it applies, which shapes and types alone decide. */
 int prxi_cu_attention(void *dev, int type, const prxi_cu_attn *a)
 {
+    enum { OWN = 1024 };                /* of a block, beside what it asks for; a multiprocessor has so much more than a block may have */
     const bool rows = aligned(a->q, a->ldq) && aligned(a->k, a->ldk) && aligned(a->v, a->ldv) && aligned(a->o, a->ldo);
     if (!type || !rows || (a->head_dim != 64 && a->head_dim != 128))
         return prxi_cu_attention_simple(dev, type, a);
     if (a->n_tiles <= 0)
         return PRX_OK;
+    device *d = as_device(dev);
     const dim3 grid((unsigned)a->n_tiles, a->per_head ? 1u : (unsigned)a->heads);
-    const size_t shared = (size_t)(1 + 2 * STAGES) * ROWS * (size_t)a->head_dim * sizeof(bf16) + (1 + RING) * ROWS * sizeof(int32_t);
-    return launch(as_device(dev), "attention", a->head_dim == 64 ? blocks_kernel<64> : blocks_kernel<128>, grid, THREADS, shared, *a);
+    if (a->head_dim == 64)              /* 41 KiB: there is room for two blocks everywhere */
+        return launch(d, "attention", blocks_kernel<64, 2>, grid, THREADS, shared_bytes(64, 2), *a);
+    if (2 * (shared_bytes(128, 2) + OWN) <= (size_t)d->shared_max + OWN)
+        return launch(d, "attention", blocks_kernel<128, 2>, grid, THREADS, shared_bytes(128, 2), *a);
+    return launch(d, "attention", blocks_kernel<128, 1>, grid, THREADS, shared_bytes(128, 1), *a);
 }
