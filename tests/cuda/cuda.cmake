@@ -54,7 +54,6 @@ endfunction()
 prx_cuda_chip_test(attention 90 hopper)
 prx_cuda_chip_test(dit 90 hopper)
 prx_cuda_chip_test(attention 80 ampere)
-prx_cuda_chip_test(mutants 80 ampere)
 
 foreach(name jobs memory)
     add_executable(cuda_${name} cuda/${name}.c)

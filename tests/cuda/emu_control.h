@@ -18,6 +18,9 @@ const char *emu_site_name(int id, int *line);
 /* The waits of this place are left out; -1: none is. */
 void emu_leave_out(int id);
 
+/* Dynamic shared memory that a block may have from now on: other chips. */
+void emu_shared_room(int kib);
+
 /* Faults of a device: the n-th launch or allocation from now on fails (0: none does). Returns how many there were since the last call. */
 int  emu_fail_launch(int n);
 int  emu_refuse_memory(int n);

@@ -74,10 +74,18 @@ int prxi_cu_probe(prxi_cu_info *info)
     return PRX_OK;
 }
 
+static device *latest;
+
+void emu_shared_room(int kib)
+{
+    latest->shared_max = kib * 1024;
+}
+
 int prxi_cu_open(void *dev)
 {
     slots[0] = slots[1] = {};
     device *d = as_device(dev);
+    latest = d;
     d->hopper = is_hopper();
     d->multiprocessors = MULTIPROCESSORS;
     d->shared_max = (d->hopper ? 227 : is_chip("80") ? 163 : 99) * 1024;

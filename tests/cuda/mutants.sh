@@ -42,7 +42,9 @@ mutant() {
 
 PRAXINO_CUDA_MODULE=$PRX_BINARY/tests/libpraxino_cuda_emu.so "$CASES" --cases || { echo "FAILED: the cases as they are"; failed=1; }
 mutant attn 'cp_async_wait<1>' 'cp_async_wait<2>'                       # one group too many is left under way
-mutant attn 'key_at(&keys, (t + 2) \* ROWS + tid)' 'key_at(\&keys, (t + 1) * ROWS + tid)'
+mutant attn 'look_up(w, t + 2)' 'look_up(w, t + 1)'
+mutant attn 'w.tokens\[t % RING \* ROWS + threadIdx.x\]' 'w.tokens[(t + 1) % RING * ROWS + threadIdx.x]'
+mutant attn '? v : first' '? k : first'                                    # q where the first keys will be
 mutant attn 'if (token < 0)' 'if (token < -1)'                          # padding is not masked
 mutant attn 'RING = 3' 'RING = 2'                                       # tokens are overwritten too early
 mutant attn 'o\[n\]\[2 \* rr\] \*= alpha' 'o[n][2 * rr] *= 1.0f'        # one half of the output keeps the old maximum
