@@ -284,9 +284,9 @@ static int tiled_attention(void)
 /* Where shared memory is short: one stage of keys and values. */
 static int narrow_attention(void)
 {
-    emu_shared_room(99);
+    cuda_shared_room(99);
     const int good = attention(1, 128);
-    emu_shared_room(227);
+    cuda_shared_room(227);
     return good;
 }
 
@@ -357,7 +357,8 @@ static int hopper(void)
 }
 
 static int (*const cases[])(void) = { norms, linear, norm_to_eight_bits, eight_bits, drift, plain_attention, tiled_attention,
-                                      narrow_attention, plain_convolution, tiled_convolution, text, reduction, tiled_clusters, plain_clusters, hopper };
+                                      narrow_attention, plain_convolution, tiled_convolution, text, reduction, tiled_clusters,
+                                      plain_clusters, hopper };
 enum { CASES = sizeof cases / sizeof *cases };
 static int sites_of[CASES];             /* waits that had been reached when a case was through for the first time */
 

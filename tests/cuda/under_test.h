@@ -3,6 +3,7 @@
 #ifndef PRXI_TESTS_CUDA_UNDER_TEST_H
 #define PRXI_TESTS_CUDA_UNDER_TEST_H
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,20 @@ static inline void cuda_seed(uint64_t seed)
 {
     if (!getenv("PRAXINO_CUDA_MODULE"))
         emu_seed(seed);
+}
+
+/* emu_shared_room, of the module where that is the emulation. */
+static inline void cuda_shared_room(int kib)
+{
+    const char *file = getenv("PRAXINO_CUDA_MODULE");
+    void *module = file ? dlopen(file, RTLD_NOW | RTLD_NOLOAD) : NULL, *entry = module ? dlsym(module, "emu_shared_room") : NULL;
+    void (*set)(int kib) = emu_shared_room;
+    if (file)
+        memcpy(&set, &entry, sizeof set);
+    if (set)
+        set(kib);
+    if (module)
+        dlclose(module);
 }
 
 /* Any of the tables may be NULL. Returns the device's name. */
