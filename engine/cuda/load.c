@@ -54,7 +54,8 @@ int prxi_cuda_load(prxi_ctx *c, const prxi_cuda_module **module, void **library)
         return missing(c, text);
     }
     fclose(f);
-    *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    /* It stays in memory once it is closed: the CUDA runtime that is linked into it, and the driver, keep addresses of its code. */
+    *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!*library)
         return missing_file(c, path, dlerror());
     const prxi_cuda_module *(*table)(void) = NULL;

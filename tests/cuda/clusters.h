@@ -190,14 +190,14 @@ static inline int clusters_queue_right(const clusters *s, int group)
 static inline int clusters_select(clusters *s, const prxi_cuda_module *m, void *dev, float top_p, int least)
 {
     const float scale = 1 / sqrtf((float)s->d);
-    const int group = 1 + s->n % 2;
+    const int group = 1 + s->n % 5;
     const prxi_cu_select a = { s->heads, s->d, s->cq, s->ck, least, s->tiles_each, s->n, scale, top_p, s->c[0], s->c[1], s->start[0],
                                s->start[1], s->cols, s->keys, s->row_ptr, s->row_end, s->tiles, s->kept, s->n_items, group,
                                s->items };
     memset(s->tiles, 0x55, (size_t)(s->heads * s->tiles_each) * sizeof *s->tiles);      /* as an earlier step left them */
     memset(s->items, 0x55, (size_t)s->n_items * sizeof *s->items);
     int good = m->select(dev, (int)s->t, &a) == PRX_OK && m->sync(dev) == PRX_OK;
-    good = good && clusters_queue_right(s, group);
+    good = good && (s->n_items == 0 || clusters_queue_right(s, group));
     for (int h = 0; h < s->heads && good; h++) {
         for (int i = 0; i < s->cq; i++)
             good &= clusters_row_right(s, h, i, scale, (double)top_p, least);
@@ -206,13 +206,49 @@ static inline int clusters_select(clusters *s, const prxi_cuda_module *m, void *
     return good;
 }
 
+/* The queue alone: heads with clusters of any size, empty ones too, of which each keeps one to three. */
+static inline int clusters_queue_of(const prxi_cuda_module *m, void *dev, test_random *rng, int heads, int cq, int group)
+{
+    enum { CK = 3 };
+    const int n = 2000 + random_below(rng, 500), entries = heads * cq;
+    clusters s = { .t = PRXI_F32, .heads = heads, .d = 1, .cq = cq, .ck = CK, .n = n, .tiles_each = n / PRXI_CU_TILE_ROWS + cq,
+                   .n_items = heads * (n / PRXI_CU_QUEUE_ROWS + cq) };
+    float *q = malloc((size_t)entries * 4), *k = malloc((size_t)(heads * CK) * 4);
+    int32_t *start[2] = { malloc((size_t)(heads * (cq + 1)) * 4), malloc((size_t)(heads * (CK + 1)) * 4) };
+    s.cols = malloc((size_t)(entries * CK) * 4), s.keys = malloc((size_t)entries * 4), s.kept = malloc((size_t)heads * 8);
+    s.row_ptr = malloc((size_t)entries * 8), s.row_end = malloc((size_t)entries * 8);
+    s.tiles = malloc((size_t)(heads * s.tiles_each) * sizeof *s.tiles), s.items = malloc((size_t)s.n_items * sizeof *s.items);
+    for (int i = 0; i < entries; i++)
+        q[i] = (float)random_normal(rng);
+    for (int i = 0; i < heads * CK; i++)
+        k[i] = 4 * (float)random_normal(rng);
+    for (int side = 0; side < 2; side++)
+        for (int h = 0, c = side ? CK : cq; h < heads; h++) {
+            int32_t *at = start[side] + h * (c + 1);
+            at[0] = 0;
+            for (int i = 1; i <= c; i++)
+                at[i] = i == c ? n : at[i - 1] + random_below(rng, 2 * (n - at[i - 1]) / (c + 1 - i) + 1);
+            for (int i = 1; i <= c; i++)
+                at[i] = at[i] < n ? at[i] : n;
+        }
+    s.start[0] = start[0], s.start[1] = start[1];
+    memset(s.items, 0x55, (size_t)s.n_items * sizeof *s.items);
+    const prxi_cu_select a = { heads, 1, cq, CK, 1, s.tiles_each, n, 1, 0.6f, q, k, start[0], start[1], s.cols, s.keys, s.row_ptr,
+                               s.row_end, s.tiles, s.kept, s.n_items, group, s.items };
+    const int good = m->select(dev, PRXI_F32, &a) == PRX_OK && m->sync(dev) == PRX_OK && clusters_queue_right(&s, group);
+    void *all[] = { q, k, start[0], start[1], s.cols, s.keys, s.kept, s.row_ptr, s.row_end, s.tiles, s.items };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+    return good;
+}
+
 static inline int clusters_right(const prxi_cuda_module *m, void *dev, test_random *rng, prxi_dtype t, int heads, int d, int n, int cq,
-                                 int ck, float top_p, int least)
+                                 int ck, float top_p, int least, int queue)
 {
     const size_t points = (size_t)(heads * n), most = (size_t)(heads * (cq > ck ? cq : ck));
     const int chunks = (n + PRXI_CU_CHUNK - 1) / PRXI_CU_CHUNK;
     clusters s = { .t = t, .heads = heads, .d = d, .cq = cq, .ck = ck, .n = n, .tiles_each = n / PRXI_CU_TILE_ROWS + cq,
-                   .n_items = heads * (n / PRXI_CU_QUEUE_ROWS + cq) };
+                   .n_items = queue ? heads * (n / PRXI_CU_QUEUE_ROWS + cq) : 0 };
     struct {
         void **p;
         size_t bytes;

@@ -476,6 +476,12 @@ void emu_fault(const char *fmt, ...)
     fail("%s", text);
 }
 
+void emu_wide(const void *p, size_t bytes)
+{
+    if (reinterpret_cast<uintptr_t>(p) % bytes != 0)
+        fail("%zu bytes at an address that is no multiple of as many", bytes);
+}
+
 unsigned emu_thread_id()
 {
     return m.current->id;

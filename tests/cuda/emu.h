@@ -83,6 +83,24 @@ static inline uint32_t match_any(int v)
 static inline int count_bits(uint32_t v) { return __builtin_popcount(v); }
 static inline void add_shared(int32_t *p, int v) { *p += v; }
 
+/* Wide accesses: another address than a multiple of their size is a fault. */
+template <int N> struct alignas(4 * N) words {
+    uint32_t w[N];
+};
+void emu_wide(const void *p, size_t bytes);
+template <int N> static inline words<N> load_words(const void *p)
+{
+    words<N> v;
+    emu_wide(p, sizeof v);
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+template <int N> static inline void store_words(void *p, words<N> v)
+{
+    emu_wide(p, sizeof v);
+    memcpy(p, &v, sizeof v);
+}
+
 static inline float bits_float(uint32_t u)
 {
     float f;

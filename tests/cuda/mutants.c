@@ -304,12 +304,18 @@ static int tiled_convolution(void)
  * thread, or in two; and of the empty ones, whose shares are all 0, some are kept. */
 static int tiled_clusters(void)
 {
-    return clusters_right(module(), dev(), &rng, PRXI_BF16, 1, 64, 150, 10, 144, 0.6f, 90);
+    return clusters_right(module(), dev(), &rng, PRXI_BF16, 1, 64, 150, 10, 144, 0.6f, 90, 0);
 }
 
 static int plain_clusters(void)
 {
-    return clusters_right(module(), dev(), &rng, PRXI_F32, 1, 19, 1060, 64, 10, 0.7f, 1);
+    return clusters_right(module(), dev(), &rng, PRXI_F32, 1, 19, 1060, 64, 10, 0.7f, 1, 0);
+}
+
+/* The queue of two heads of 150 clusters in one group: two rounds of a warp. */
+static int queue(void)
+{
+    return clusters_queue_of(module(), dev(), &rng, 2, 150, 2);
 }
 
 /* Two heads of 64 on the kernel for Hopper: fourteen pieces of work for five blocks, of five tiles, four or one, full and partial, the last
@@ -358,7 +364,7 @@ static int hopper(void)
 
 static int (*const cases[])(void) = { norms, linear, norm_to_eight_bits, eight_bits, drift, plain_attention, tiled_attention,
                                       narrow_attention, plain_convolution, tiled_convolution, text, reduction, tiled_clusters,
-                                      plain_clusters, hopper };
+                                      plain_clusters, queue, hopper };
 enum { CASES = sizeof cases / sizeof *cases };
 static int sites_of[CASES];             /* waits that had been reached when a case was through for the first time */
 

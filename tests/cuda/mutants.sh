@@ -11,7 +11,7 @@ passed=0 failed=0
 # Sizes by chance: several heads, clusters of all sizes.
 notices() {
     "$CASES" --cases || return 1
-    case $1 in queue) "$OPS" ;; quant | norm) "$QUANT" ;; esac
+    case $1 in queue | act | cache) "$OPS" ;; quant | norm) "$QUANT" ;; esac
 }
 
 # mutant NAME FROM TO [HEADER]: FROM (a basic regular expression) is in one line or more of NAME.cu, or of that header as NAME.cu has it.
@@ -74,9 +74,18 @@ mutant cluster 'p + j < end' 'p + j <= end'                             # a mean
 mutant cluster 'i < (int)threadIdx.x; i++' 'i <= (int)threadIdx.x; i++' # the next one's place
 mutant cluster 'first + row < a.ck' 'first + row + 1 < a.ck'            # the last centroid
 mutant queue 'i < (int)threadIdx.x ?' 'i <= (int)threadIdx.x ?'         # pieces of the next length's place
-mutant queue 'e.bin != bin' 'e.bin < bin'                               # longer ones twice
+mutant queue '+ places\[e.bin\] + before' '+ places[e.bin]'              # items of a round on top of each other
+mutant queue 'places\[e.bin\] += round' 'places[e.bin] += before'       # a place moves on once a cluster of a round
+mutant queue 'warp \* each' 'warp * (each - 1)'                         # some clusters twice
 mutant queue 'i < a.n_items' 'i < end'                                  # what was there stays behind the last
-mutant queue 'i < (int64_t)head0 \* a.cq' 'i < (int64_t)head0'          # groups on top of each other
+mutant queue 'i < head0 \* a.cq' 'i < head0'                            # groups on top of each other
+mutant act 'aligned(b) \&\& ' ''                                         # runs where they may not begin
+mutant act 'runs \* N + first' 'runs * N + 1 + first'                   # the first of what is left
+mutant cache 'aligned(a->after) \&\& ' ''
+mutant cache 'a->stride == 1 \&\& ' ''                                   # channels that are left out
+mutant cache 'a->dim % N == 0 \&\& ' ''                                  # rows that are not whole runs
+mutant text 'key0 + lane' 'lane'                                        # keys of the first tile
+mutant text 'j + r < a.n' 'j < a.n'                                     # values beyond the last
 hopper=attn90
 mutant $hopper 'barrier_open(&b.c->k_empty\[i\], RELEASES)' 'barrier_open(\&b.c->k_empty[i], RELEASES - 1)'
 mutant $hopper 'barrier_open(&b.c->v_full\[i\], 1)' 'barrier_open(\&b.c->v_full[i], 2)'             # never opens

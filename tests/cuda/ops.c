@@ -284,23 +284,24 @@ static void check_plain_attention(prxi_dtype t)
 }
 
 /* Sums in f64 in another order: equal to 1e-12. */
-static void check_drift(prxi_dtype t, double important)
+static void check_drift(prxi_dtype t, prxi_dtype of_probe, double important)
 {
-    const int64_t rows = 1 + random_below(&rng, 40), dim = 1 + random_below(&rng, 600);
-    const int stride = 1 + random_below(&rng, 3);
+    const int64_t rows = 1 + random_below(&rng, 40), whole = random_below(&rng, 2);
+    const int64_t dim = whole ? 8 * (1 + random_below(&rng, 300)) : 1 + random_below(&rng, 600);
+    const int stride = 1 + random_below(&rng, whole ? 2 : 3);
     const size_t n = (size_t)(rows * dim), width = (size_t)prxi_drift_width(dim, stride), probe_n = (size_t)rows * width;
-    void *x = values(t, n), *base = random_below(&rng, 2) ? values(t, n) : NULL, *probe = values(t, probe_n);
-    void *kept = copy_of(probe, probe_n * prxi_dtype_size(t));
+    void *x = values(t, n), *base = random_below(&rng, 2) ? values(t, n) : NULL, *probe = values(of_probe, probe_n);
+    void *kept = copy_of(probe, probe_n * prxi_dtype_size(of_probe));
     double *moved = calloc(2 * (size_t)rows + 1, sizeof *moved), *total = calloc(2, sizeof *total);
-    const prxi_cu_drift a = { t, t, stride, 1, rows, dim, x, base, probe, important, moved, total };
-    prxi_drift d = { t, rows, dim, x, base, t, kept, stride, important, calloc(2 * (size_t)rows + 1, sizeof(double)) };
+    const prxi_cu_drift a = { t, of_probe, stride, 1, rows, dim, x, base, probe, important, moved, total };
+    prxi_drift d = { t, rows, dim, x, base, of_probe, kept, stride, important, calloc(2 * (size_t)rows + 1, sizeof(double)) };
     const double want = prxi_drift_measure(&host, &d);
     RUN(drift, &a);
     CHECK(fabs(total[0] / total[1] - want) <= 1e-12 * want, "drift: %.17g instead of %.17g", total[0] / total[1], want);
     for (int64_t r = 0; r < 2 * rows; r++)
         CHECK(fabs(moved[r] - d.scratch[r]) <= 1e-12 * d.scratch[r], "drift: row %d", (int)r);
     prxi_drift_store(&host, &d);
-    same(probe, kept, probe_n * prxi_dtype_size(t), "drift: the new probe");
+    same(probe, kept, probe_n * prxi_dtype_size(of_probe), "drift: the new probe");
     free(x), free(base), free(probe), free(kept), free(moved), free(total), free(d.scratch);
 }
 
@@ -314,18 +315,73 @@ static prxi_cu_forecast ladder(prxi_forecast_kind kind, const prxi_forecast *f, 
     return a;
 }
 
+/* The same at addresses that are no multiple of 16 bytes: whichever of the arrays is moved by an element, the bytes stay. Sums and
+ * differences have those of the CPU. */
+static void check_unaligned(prxi_dtype t)
+{
+    const int64_t n = 1 + random_below(&rng, 700);
+    const size_t one = prxi_dtype_size(t), bytes = (size_t)n * one;
+    prxi_act_ops ref;
+    prxi_act_init_ref(&ref);
+    for (int op = PRXI_CU_GELU_MUL; op <= PRXI_CU_SUB; op++) {
+        char *a = values(t, (size_t)n), *b = values(t, (size_t)n), *first = calloc(bytes, 1), *want = calloc(bytes, 1);
+        (op == PRXI_CU_ADD ? ref.add : ref.sub)[t](&host, n, a, b, want);
+        for (int moved = 0; moved < 8; moved++) {
+            char *in[2] = { calloc(bytes + one, 1), calloc(bytes + one, 1) }, *y = calloc(bytes + 2 * one, 1);
+            char *to = moved & 4 ? y + one : y, *x = moved & 1 ? in[0] + one : in[0], *z = moved & 2 ? in[1] + one : in[1];
+            memcpy(x, a, bytes), memcpy(z, b, bytes);
+            RUN(binary, t, (prxi_cu_binary)op, n, x, z, to);
+            if (moved == 0)
+                memcpy(first, to, bytes);
+            same(to, first, bytes, "elementwise, unaligned");
+            same(to, op < PRXI_CU_ADD ? to : want, bytes, "elementwise");
+            CHECK(prxi_load(to, t, (size_t)n) == 0, "elementwise: a value beyond the last");
+            RUN(binary, t, (prxi_cu_binary)op, n, x, z, z);
+            same(z, first, bytes, "elementwise, in the place of the second");
+            free(in[0]), free(in[1]), free(y);
+        }
+        free(a), free(b), free(first), free(want);
+    }
+}
+
+static void check_unaligned_types(void)
+{
+    const int64_t n = 1 + random_below(&rng, 700);
+    char *wide = values(PRXI_F32, (size_t)n + 1), *narrow = calloc((size_t)n + 2, 2), *back = calloc((size_t)n + 2, 4);
+    prxi_act_ops ref;
+    prxi_act_init_ref(&ref);
+    for (int moved = 0; moved < 4; moved++) {
+        float *x = (float *)wide + (moved & 1), *y = (float *)back + (moved & 1);
+        uint16_t *half = (uint16_t *)narrow + (moved >> 1), *want = calloc((size_t)n, 2);
+        float *want_back = calloc((size_t)n, 4);
+        RUN(convert, PRXI_CU_F32_TO_BF16, n, x, half);
+        ref.f32_to_bf16(&host, n, x, want);
+        same(half, want, (size_t)n * 2, "to bf16");
+        RUN(convert, PRXI_CU_BF16_TO_F32, n, half, y);
+        ref.bf16_to_f32(&host, n, half, want_back);
+        same(y, want_back, (size_t)n * 4, "from bf16");
+        RUN(convert, PRXI_CU_F16_TO_F32, n, half, y);
+        ref.f16_to_f32(&host, n, half, want_back);
+        same(y, want_back, (size_t)n * 4, "from f16");
+        free(want), free(want_back);
+    }
+    free(wide), free(narrow), free(back);
+}
+
 /* Four values, then a prediction: the ladders and the result have the bytes of the CPU's. */
 static void check_forecast(prxi_forecast_kind kind, prxi_dtype t, prxi_dtype elem)
 {
     enum { ORDER = 3 };
     const int64_t n = 1 + random_below(&rng, 900);
+    const size_t moved = (size_t)random_below(&rng, 2);     /* elements that the states are off an aligned address */
     prxi_forecast f;
     void *d[PRXI_CU_TERMS] = { NULL }, *old[PRXI_CU_TERMS] = { NULL };
     REQUIRE(prxi_forecast_open(&ctx, &f, kind, ORDER, elem, n) == PRX_OK, "memory");
     for (int i = 0; i <= f.order; i++)
         d[i] = values(elem, (size_t)n), old[i] = values(elem, (size_t)n);
     for (int step = 0; step < 5; step++) {
-        void *after = values(t, (size_t)n), *before = step % 2 ? values(t, (size_t)n) : NULL;
+        char *room = values(t, (size_t)n + 1), *after = room + moved * prxi_dtype_size(t);
+        void *before = step % 2 ? values(t, (size_t)n) : NULL;
         const double at = 0.9 - 0.13 * step, last = (double)f.step;
         prxi_forecast_update(&host, &f, step, at, t, after, before);
         if (kind == PRXI_FORECAST_TAYLOR)
@@ -338,11 +394,12 @@ static void check_forecast(prxi_forecast_kind kind, prxi_dtype t, prxi_dtype ele
         for (int i = 0; i < PRXI_CU_TERMS - 1; i++)
             a.window[i] = kind == PRXI_FORECAST_TAYLOR ? step - last : at - f.at[i + 1];
         RUN(forecast_update, &a);
-        free(after), free(before);
+        free(room), free(before);
     }
     for (int i = 0; i < f.have; i++)
         same(d[i], f.d[i], (size_t)n * prxi_dtype_size(elem), "forecast: ladder");
-    void *y = values(t, (size_t)n), *want = copy_of(y, (size_t)n * prxi_dtype_size(t));
+    char *room = values(t, (size_t)n + 1), *y = room + moved * prxi_dtype_size(t);
+    void *want = copy_of(y, (size_t)n * prxi_dtype_size(t));
     prxi_cu_forecast a = ladder(kind, &f, n, t, d, old);
     a.terms = f.have, a.y = y, a.add = 1, a.weight[0] = 1;
     for (int k = 1; k < a.terms; k++)
@@ -352,7 +409,7 @@ static void check_forecast(prxi_forecast_kind kind, prxi_dtype t, prxi_dtype ele
     same(y, want, (size_t)n * prxi_dtype_size(t), "forecast: prediction");
     for (int i = 0; i <= f.order; i++)
         free(d[i]), free(old[i]);
-    free(y), free(want);
+    free(room), free(want);
     prxi_forecast_close(&ctx, &f);
 }
 
@@ -478,7 +535,7 @@ static void check_svg2(prxi_dtype t, int seed)
     const int cq = 1 + random_below(&rng, 9), ck = tuned ? 66 + random_below(&rng, 70) : 1 + random_below(&rng, 40);
     const float p = seed % 7 == 3 ? 1.0f : 0.1f + 0.8f * (float)random_below(&rng, 100) / 100;
     CHECK(clusters_right(module(), cuda_under_test()->dev, &rng, t, heads, d, n, cq < n ? cq : n, ck < n ? ck : n, p,
-                         random_below(&rng, 3)),
+                         random_below(&rng, 3), 1),
           "svg2: seed %d: %d heads of %d, %d tokens, %d and %d clusters", seed, heads, d, n, cq, ck);
 }
 
@@ -486,8 +543,16 @@ static void check_svg2(prxi_dtype t, int seed)
 static void check_many(prxi_dtype t)
 {
     const prxi_cuda_module *m = module();
-    CHECK(clusters_right(m, cuda_under_test()->dev, &rng, t, 1, 2, 9 * PRXI_CU_CHUNK + 40, 2, 3, 0.5f, 1), "svg2: ten chunks");
-    CHECK(clusters_right(m, cuda_under_test()->dev, &rng, t, 2, 17, 640, 3, 600, 0.7f, 1), "svg2: 600 clusters");
+    CHECK(clusters_right(m, cuda_under_test()->dev, &rng, t, 1, 2, 9 * PRXI_CU_CHUNK + 40, 2, 3, 0.5f, 1, 1), "svg2: ten chunks");
+    CHECK(clusters_right(m, cuda_under_test()->dev, &rng, t, 2, 17, 640, 3, 600, 0.7f, 1, 1), "svg2: 600 clusters");
+}
+
+/* Any grouping of heads, entries of less and of more than a round. */
+static void check_queues(void)
+{
+    const int heads = 1 + random_below(&rng, 4), cq = 1 + random_below(&rng, 70), group = 1 + random_below(&rng, heads);
+    CHECK(clusters_queue_of(module(), cuda_under_test()->dev, &rng, heads, cq, group), "queue: %d heads by %d, %d clusters", heads, group,
+          cq);
 }
 
 /* Tiles cover every query of every block once, in order. */
@@ -525,12 +590,15 @@ int main(void)
         check_frames(t);
         check_decoded();
         check_plain_attention(t);
-        check_drift(t, seed % 3 ? 0 : 0.9);
+        check_drift(t, other, seed % 3 ? 0 : 0.9);
+        check_unaligned(t);
+        check_unaligned_types();
         check_forecast(seed % 4 == 3 ? PRXI_FORECAST_TAYLOR : PRXI_FORECAST_NEWTON, t, other);
         check_latents(seed % 3);
         check_pixels();
         check_clusters(t);
         check_svg2(t, seed);
+        check_queues();
     }
     check_many(PRXI_F32);
     check_many(PRXI_BF16);

@@ -309,6 +309,25 @@ PRXI_DEVICE int write_kept(const int32_t *keep, int ck, const int32_t *start, in
     return keys;
 }
 
+/* How many of the falling shares are kept. One thread adds them, in their order, as that decides: BATCH are read before the first is added. */
+PRXI_DEVICE int count_kept(const prxi_cu_select &a, const float *share)
+{
+    float have = 0;
+    for (int n = 0; n < a.ck; n += BATCH) {
+        float v[BATCH];
+        PRXI_UNROLL
+        for (int j = 0; j < BATCH; j++)
+            v[j] = n + j < a.ck ? share[n + j] : 0.0f;
+        PRXI_UNROLL
+        for (int j = 0; j < BATCH; j++) {
+            if (n + j == a.ck || !(n + j == 0 || n + j < a.least || a.top_p >= 1.0f || !(have > a.top_p)))
+                return n + j;
+            have += v[j];
+        }
+    }
+    return a.ck;
+}
+
 /* A block a query cluster: softmax of its centroid's products, weighted by size, and the shortest run of the largest shares that
  * exceeds p. cols: kept clusters, ascending; their number; their keys. */
 template <typename T> PRXI_KERNEL void select_kernel(prxi_cu_select a)
@@ -345,12 +364,8 @@ template <typename T> PRXI_KERNEL void select_kernel(prxi_cu_select a)
         share[j] = share[j] / sum;
     sync_block();
     sort_falling(share, index, padded);
-    if (threadIdx.x == 0) {
-        int n = 0;
-        for (float have = 0; n < a.ck && (n == 0 || n < a.least || a.top_p >= 1.0f || !(have > a.top_p)); n++)
-            have += share[n];
-        *kept = n;
-    }
+    if (threadIdx.x == 0)
+        *kept = count_kept(a, share);
     sync_block();
     for (int j = threadIdx.x; j < *kept; j += THREADS)
         keep[index[j]] = 1;

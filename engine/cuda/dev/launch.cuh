@@ -30,6 +30,9 @@ static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /* Rows of 2-byte values that begin at whole chunks of 16 bytes. */
 static inline bool aligned(const void *p, int64_t ld) { return reinterpret_cast<uintptr_t>(p) % 16 == 0 && ld % 8 == 0; }
 
+/* Runs of values may begin there (NULL: nothing does). */
+static inline bool aligned(const void *p) { return aligned(p, 0); }
+
 /* Records "op: why"; returns code. */
 int prxi_cu_fail(device *d, int code, const char *op, const char *why);
 

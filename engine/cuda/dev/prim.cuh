@@ -31,6 +31,13 @@ PRXI_DEVICE void add_shared(int32_t *p, int v) { atomicAdd(p, v); }
 PRXI_DEVICE void sync_block() { __syncthreads(); }
 PRXI_DEVICE void sync_warp() { __syncwarp(); }
 
+/* 8 or 16 bytes that are read or written at once; their address is a multiple of as many. */
+template <int N> struct alignas(4 * N) words {
+    uint32_t w[N];
+};
+template <int N> PRXI_DEVICE words<N> load_words(const void *p) { return *static_cast<const words<N> *>(p); }
+template <int N> PRXI_DEVICE void store_words(void *p, words<N> v) { *static_cast<words<N> *>(p) = v; }
+
 PRXI_DEVICE uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
 /* 16 bytes from global to shared memory, later; zeros when !valid (from is then not read). PTX ISA: cp.async. */
@@ -98,6 +105,55 @@ PRXI_DEVICE float gelu_tanh(float x)
 {
     const float u = 0.7978845608f * (x + 0.044715f * x * x * x);
     return x / (1.0f + expf(-2.0f * u));
+}
+
+/* N values in a row: one, or as many as 16 bytes hold, or (four bf16) 8, or f32 in pieces of 16. From and to where an aligned run begins. */
+template <int N> PRXI_DEVICE void load_run(const float *p, float v[N])
+{
+    if constexpr (N == 1) {
+        v[0] = *p;
+    } else {
+        PRXI_UNROLL
+        for (int i = 0; i < N; i += 4) {
+            const words<4> w = load_words<4>(p + i);
+            PRXI_UNROLL
+            for (int j = 0; j < 4; j++)
+                v[i + j] = bits_float(w.w[j]);
+        }
+    }
+}
+template <int N> PRXI_DEVICE void load_run(const bf16 *p, float v[N])
+{
+    if constexpr (N == 1) {
+        v[0] = load(p, 0);
+    } else {
+        const words<N / 2> w = load_words<N / 2>(p);
+        PRXI_UNROLL
+        for (int i = 0; i < N; i++)
+            v[i] = bits_float(i & 1 ? w.w[i / 2] & 0xffff0000u : w.w[i / 2] << 16);
+    }
+}
+template <int N> PRXI_DEVICE void store_run(float *p, const float v[N])
+{
+    if constexpr (N == 1) {
+        *p = v[0];
+    } else {
+        PRXI_UNROLL
+        for (int i = 0; i < N; i += 4)
+            store_words<4>(p + i, { { float_bits(v[i]), float_bits(v[i + 1]), float_bits(v[i + 2]), float_bits(v[i + 3]) } });
+    }
+}
+template <int N> PRXI_DEVICE void store_run(bf16 *p, const float v[N])
+{
+    if constexpr (N == 1) {
+        store(p, 0, v[0]);
+    } else {
+        words<N / 2> w;
+        PRXI_UNROLL
+        for (int i = 0; i < N; i += 2)
+            w.w[i / 2] = pack_bf16(v[i], v[i + 1]);
+        store_words<N / 2>(p, w);
+    }
 }
 
 template <typename T> PRXI_DEVICE T warp_sum(T v)

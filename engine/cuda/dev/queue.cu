@@ -2,7 +2,7 @@
  * one that it has. */
 #include "launch.cuh"
 
-enum { THREADS = 256, KEYS = 128 };
+enum { THREADS = 256, WARPS = THREADS / 32, KEYS = 128 };
 
 /* Of a query cluster: items, and where its length stands among all, longest first. */
 struct entry {
@@ -30,38 +30,77 @@ PRXI_DEVICE void write_items(const entry &e, int head, int q, prxi_cu_tile *to)
     }
 }
 
-/* A block a group of heads. A thread has a run of lengths, counts their items and later places them: in the order of queries, heads beside
- * each other, whatever the order of threads. */
+/* Entry i of a group of heads: in the order of queries, heads beside each other. */
+PRXI_DEVICE entry look_at(const prxi_cu_select &a, int head0, int heads, int i, int longest)
+{
+    return look(a, head0 + i % heads, i / heads, longest);
+}
+
+/* Counts become places: of each bin and warp the first item, bins in order and within them warps. A thread has a run of bins. Returns where
+ * the last one ends. */
+PRXI_DEVICE int place_bins(int *counts, int *sums, int bins, int at)
+{
+    const int each = (bins + THREADS - 1) / THREADS, first = (int)threadIdx.x * each;
+    int mine = 0, end = at;
+    for (int b = first; b < first + each && b < bins; b++)
+        for (int w = 0; w < WARPS; w++)
+            mine += counts[w * bins + b];
+    sums[threadIdx.x] = mine;
+    sync_block();
+    for (int i = 0; i < THREADS; i++) {
+        at += i < (int)threadIdx.x ? sums[i] : 0;
+        end += sums[i];
+    }
+    for (int b = first; b < first + each && b < bins; b++)
+        for (int w = 0; w < WARPS; w++) {
+            const int n = counts[w * bins + b];
+            counts[w * bins + b] = at;
+            at += n;
+        }
+    sync_block();
+    return end;
+}
+
+/* A block a group of heads: a counting sort by length. A warp has a run of entries, whose items it counts and later places in rounds of 32:
+ * in their order, whatever the order of warps. */
 PRXI_KERNEL void queue_kernel(prxi_cu_select a, int longest)
 {
     PRXI_SHARED(shared);
-    int *part = reinterpret_cast<int *>(shared), *counts = part + THREADS / 32;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, bins = longest + 1;
+    int *sums = reinterpret_cast<int *>(shared), *pieces = sums + THREADS + warp * 32, *counts = sums + 2 * THREADS;
+    int *places = counts + warp * bins, at = 0;
     const int head0 = (int)blockIdx.x * a.group, heads = head0 + a.group < a.heads ? a.group : a.heads - head0;
-    const int each = (longest + THREADS) / THREADS, bin0 = (int)threadIdx.x * each, bin1 = bin0 + each;
-    int at = 0, mine = 0;
-    for (int64_t i = threadIdx.x; i < (int64_t)head0 * a.cq; i += THREADS)
-        at += look(a, i / a.cq, (int)(i % a.cq), longest).pieces;
-    at = block_sum(at, part);
-    for (int i = 0; i < heads * a.cq; i++) {
-        const entry e = look(a, head0 + i % heads, i / heads, longest);
-        mine += e.bin >= bin0 && e.bin < bin1 ? e.pieces : 0;
-    }
-    counts[threadIdx.x] = mine;
+    const int all = heads * a.cq, each = (all + THREADS - 1) / THREADS * 32, first = warp * each;
+    const int last = first + each < all ? first + each : all;
+    for (int i = threadIdx.x; i < head0 * a.cq; i += THREADS)
+        at += look(a, i / a.cq, i % a.cq, longest).pieces;
+    at = block_sum(at, sums);
+    for (int i = threadIdx.x; i < WARPS * bins; i += THREADS)
+        counts[i] = 0;
     sync_block();
-    int end = at;
-    for (int i = 0; i < THREADS; i++) {
-        at += i < (int)threadIdx.x ? counts[i] : 0;
-        end += counts[i];
+    for (int i = first + lane; i < last; i += 32) {
+        const entry e = look_at(a, head0, heads, i, longest);
+        add_shared(&places[e.bin], e.pieces);
     }
-    for (int bin = bin0; bin < bin1 && mine > 0; bin++)
-        for (int i = 0; i < heads * a.cq; i++) {
-            const int head = head0 + i % heads, q = i / heads;
-            const entry e = look(a, head, q, longest);
-            if (e.bin != bin)
-                continue;
-            write_items(e, head, q, a.items + at);
-            at += e.pieces;
+    sync_block();
+    const int end = place_bins(counts, sums, bins, at);
+    for (int i = first; i < last; i += 32) {
+        entry e = look_at(a, head0, heads, i + lane < last ? i + lane : last - 1, longest);
+        e.bin = i + lane < last ? e.bin : -1;
+        const uint32_t same = match_any(e.bin), below = same & ((1u << lane) - 1u);
+        pieces[lane] = e.pieces;
+        sync_warp();
+        int before = 0, round = e.pieces;
+        for (int l = 0; l < 32; l++) {
+            before += below >> l & 1u ? pieces[l] : 0;
+            round += l != lane && same >> l & 1u ? pieces[l] : 0;
         }
+        if (e.bin >= 0)
+            write_items(e, head0 + (i + lane) % heads, (i + lane) / heads, a.items + places[e.bin] + before);
+        sync_warp();                    /* all have read the place, and the pieces */
+        if (e.bin >= 0 && below == 0)
+            places[e.bin] += round;     /* before the next round's barrier */
+    }
     for (int i = end + (int)threadIdx.x; i < a.n_items && head0 + heads == a.heads; i += THREADS)
         a.items[i] = { 0, 0, 0, 0 };
 }
@@ -69,6 +108,7 @@ PRXI_KERNEL void queue_kernel(prxi_cu_select a, int longest)
 int prxi_cu_queue(device *d, const prxi_cu_select *a)
 {
     const unsigned groups = (unsigned)ceil_div(a->heads, a->group);
-    return launch(d, "queue", queue_kernel, dim3(groups), THREADS, (THREADS / 32 + THREADS) * sizeof(int), *a,
-                  (int)ceil_div(a->n, KEYS));
+    const int longest = (int)ceil_div(a->n, KEYS);
+    return launch(d, "queue", queue_kernel, dim3(groups), THREADS, (2 * THREADS + (size_t)WARPS * (size_t)(longest + 1)) * sizeof(int),
+                  *a, longest);
 }
