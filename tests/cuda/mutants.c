@@ -44,28 +44,33 @@ static int near(double got, double want, double tol)
     return fabs(got - want) <= tol;         /* false for NaN */
 }
 
-/* Rows that are a few warps long and not whole ones. */
-static int norms(void)
+/* Rows that are a few warps long and not whole ones, held in registers or in shared memory. */
+static int norms_of(int dim)
 {
-    enum { ROWS = 3, DIM = 131 };
-    float *x = values(0, ROWS * DIM), *w = values(0, DIM), *out = values(0, ROWS * DIM);
-    const prxi_cu_ln ln = { ROWS, DIM, x, NULL, NULL, w, NULL, 1e-6f, out, NULL, NULL };
-    const prxi_cu_rms rms = { ROWS, DIM, x, DIM, w, 1e-6f, NULL, 0, 0, out, DIM };
+    enum { ROWS = 3 };
+    float *x = values(0, (size_t)(ROWS * dim)), *w = values(0, (size_t)dim), *out = values(0, (size_t)(ROWS * dim));
+    const prxi_cu_ln ln = { ROWS, dim, x, NULL, NULL, w, NULL, 1e-6f, out, NULL, NULL };
+    const prxi_cu_rms rms = { ROWS, dim, x, dim, w, 1e-6f, NULL, 0, 0, out, dim };
     int good = 1;
     for (int kind = 0; kind < 2; kind++) {
         good &= (kind ? module()->rmsnorm(dev(), 0, &rms) : module()->layernorm(dev(), 0, &ln)) == PRX_OK;
         for (int r = 0; r < ROWS; r++) {
             double mean = 0, var = 0;
-            for (int i = 0; i < DIM; i++)
-                mean += kind ? 0 : x[r * DIM + i] / (double)DIM;
-            for (int i = 0; i < DIM; i++)
-                var += pow(x[r * DIM + i] - mean, 2) / DIM;
-            for (int i = 0; i < DIM; i++)
-                good &= near(out[r * DIM + i], (x[r * DIM + i] - mean) / sqrt(var + 1e-6) * w[i], 1e-4);
+            for (int i = 0; i < dim; i++)
+                mean += kind ? 0 : x[r * dim + i] / (double)dim;
+            for (int i = 0; i < dim; i++)
+                var += pow(x[r * dim + i] - mean, 2) / dim;
+            for (int i = 0; i < dim; i++)
+                good &= near(out[r * dim + i], (x[r * dim + i] - mean) / sqrt(var + 1e-6) * w[i], 1e-4);
         }
     }
     free(x), free(w), free(out);
     return good;
+}
+
+static int norms(void)
+{
+    return norms_of(131) && norms_of(1032);
 }
 
 static int linear(void)

@@ -11,7 +11,7 @@ passed=0 failed=0
 # Sizes by chance: several heads, clusters of all sizes.
 notices() {
     "$CASES" --cases || return 1
-    case $1 in queue | act | cache) "$OPS" ;; quant | norm) "$QUANT" ;; esac
+    case $1 in queue | act | cache | frame) "$OPS" ;; quant) "$QUANT" ;; norm) "$OPS" && "$QUANT" ;; esac
 }
 
 # mutant NAME FROM TO [HEADER]: FROM (a basic regular expression) is in one line or more of NAME.cu, or of that header as NAME.cu has it.
@@ -52,6 +52,16 @@ mutant norm 'i < a.dim; i += THREADS' 'i + 1 < a.dim; i += THREADS'     # the la
 mutant norm 'float top = 0' 'float top = 0.5f'                          # a scale that no value of the row asks for
 mutant norm 'bits_float((uint32_t)round_bf16(\(modulated(a, row, n, i)\)) << 16)' '\1'    # what bf16 would not have held
 mutant norm '<< 8 \* j' '<< 8 * (3 - j)'                                 # codes in another order
+mutant norm 'r \* blockDim.x' 'r * THREADS'                             # runs that a row of few threads does not reach
+mutant norm 'part + blockDim.x \/ 32' 'part'                            # two sums in one place
+mutant norm '8 \* (j % 4)' '8 * (3 - j % 4)'
+mutant norm 'aligned(a->o) \&\& ' ''                                     # runs where they may not begin
+mutant norm 'aligned(a->mul) \&\&' ''
+mutant norm 'a->head_dim % RUN == 0' 'true'                             # heads that end within a run
+mutant norm 'aligned(a->out, a->ldo) \&\& ' ''
+mutant frame 'm = lanes \/ 2' 'm = lanes \/ 4'                          # half of the lanes of a pixel
+mutant frame 'lanes \* HELD \* RUN < a->pitch' 'lanes * HELD * RUN < a->dim \/ 2'     # too few of them
+mutant frame 'whole_runs(a->x) \&\&' ''
 mutant gemm_simple 'k0 + c < a.k' 'k0 + c <= a.k'                       # reads beyond the row
 mutant quant '(size >> 20 \& 1u)' '1u' fp8.cuh                            # ties away from even
 mutant quant 'c.w\[i \/ 2\] << 16' 'c.w[i \/ 2]'                      # the lower of two values
@@ -85,7 +95,7 @@ mutant cache 'aligned(a->after) \&\& ' ''
 mutant cache 'a->stride == 1 \&\& ' ''                                   # channels that are left out
 mutant cache 'a->dim % N == 0 \&\& ' ''                                  # rows that are not whole runs
 mutant text 'key0 + lane' 'lane'                                        # keys of the first tile
-mutant text 'j + r < a.n' 'j < a.n'                                     # values beyond the last
+mutant text 'most) : 0.0f' 'most) : 1.0f'                               # what is after the last
 hopper=attn90
 mutant $hopper 'barrier_open(&b.c->k_empty\[i\], RELEASES)' 'barrier_open(\&b.c->k_empty[i], RELEASES - 1)'
 mutant $hopper 'barrier_open(&b.c->v_full\[i\], 1)' 'barrier_open(\&b.c->v_full[i], 2)'             # never opens

@@ -133,10 +133,14 @@ static void check_gemm(prxi_dtype t, prxi_dtype out, int e)
 /* |x| from at most 100 squares, a division, a square root, an exponential: 16 roundings' worth. */
 static void check_rms_silu(prxi_dtype t, int silu)
 {
-    const int64_t width = 1 + random_below(&rng, 20), dim = 1 + random_below(&rng, 100), pitch = dim + random_below(&rng, 3);
+    const int whole = random_below(&rng, 2);            /* runs of eight */
+    const int64_t width = 1 + random_below(&rng, 20), dim = whole ? 8 * (1 + random_below(&rng, 20)) : 1 + random_below(&rng, 100);
+    const int64_t pitch = dim + (whole ? 8 * random_below(&rng, 2) : random_below(&rng, 3));
+    const size_t moved = whole ? (size_t)random_below(&rng, 2) * prxi_dtype_size(t) : 0;
     const int64_t rows = 2 + random_below(&rng, 2), begin = random_below(&rng, 2), first = random_below(&rng, (int)rows);
     const int64_t line = width * pitch * (int64_t)prxi_dtype_size(t);
-    void *x = values(t, (size_t)(rows * width * pitch)), *out = values(t, (size_t)(rows * width * pitch));
+    unsigned char *room = values(t, (size_t)(rows * width * pitch) + 1), *x = room + moved;
+    void *out = values(t, (size_t)(rows * width * pitch));
     float *gamma = values(PRXI_F32, (size_t)dim);
     const prxi_cu_rms_silu a = { begin, rows, width, dim, pitch, { x, line, rows, 0 }, { out, line, rows, first }, gamma, silu };
     double worst = 0;
@@ -157,7 +161,7 @@ static void check_rms_silu(prxi_dtype t, int silu)
             worst = prxi_load(out, t, (size_t)(to + i)) == 0 ? worst : INFINITY;
     }
     CHECK(worst <= 1, "rms_silu: %.3g of the bound", worst);
-    free(x), free(out), free(gamma);
+    free(room), free(out), free(gamma);
 }
 
 static prxi_plane picture(void *base, int64_t rows, int64_t width, int64_t channels, prxi_dtype t, int64_t first)
@@ -366,6 +370,56 @@ static void check_unaligned_types(void)
         free(want), free(want_back);
     }
     free(wide), free(narrow), free(back);
+}
+
+/* Equal but for sums in another order, and their rounding to the type. */
+static void alike(const void *a, const void *b, prxi_dtype t, int64_t n, const char *what, int moved)
+{
+    double worst = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double u = prxi_load(a, t, (size_t)i), v = prxi_load(b, t, (size_t)i);
+        const double share = fabs(u - v) / (1e-5 + (t ? ldexp(fabs(v), -7) : 1e-5 * fabs(v)));
+        worst = share <= worst ? worst : share;
+    }
+    CHECK(worst <= 1, "%s, moved %d: %.3g of the bound", what, moved, worst);
+}
+
+/* Norms whose rows and vectors, one after the other, are an element off an aligned address. */
+static void check_unaligned_norms(prxi_dtype t)
+{
+    enum { ROWS = 3, HEAD = 24 };
+    const int64_t dim = HEAD * (1 + random_below(&rng, 30)), n = ROWS * dim;
+    const size_t one = prxi_dtype_size(t), bytes = (size_t)n * one;
+    char *x0 = values(t, (size_t)n + 1), *x = values(t, (size_t)n + 1), *o = values(t, (size_t)n + 1), *out = values(t, (size_t)n + 1);
+    float *vec = values(PRXI_F32, (size_t)dim + 1), *turn = values(PRXI_F32, ROWS * HEAD + 1);
+    void *want[2] = { calloc(bytes, 1), calloc(bytes, 1) }, *want_x = calloc(bytes, 1);
+    for (int moved = 0; moved < 8; moved++) {
+        char *xx = x + (moved == 1) * one, *oo = out + (moved == 3) * one;
+        const float *gate = vec + (moved == 4), *mul = vec + (moved == 5), *add = vec + (moved == 6);
+        for (int i = 0; i <= dim; i++)
+            vec[i] = 0.7f;
+        memcpy(xx, x0, bytes);
+        const prxi_cu_ln ln = { ROWS, dim, xx, o + (moved == 2) * one, gate, mul, add, 1e-6f, oo, NULL, NULL };
+        memmove(o + (moved == 2) * one, x0, bytes);
+        RUN(layernorm, t, &ln);
+        memcpy(moved ? want[1] : want[0], oo, bytes);
+        alike(moved ? want[1] : want[0], want[0], t, n, "layernorm", moved);
+        memcpy(moved ? want[1] : want_x, xx, bytes);
+        same(moved ? want[1] : want_x, want_x, bytes, "layernorm: x");
+    }
+    for (int moved = 0; moved < 5; moved++) {
+        char *xx = x + (moved == 1) * one, *oo = out + (moved == 2) * one;
+        for (int i = 0; i < ROWS * HEAD; i++)
+            turn[i + (moved == 4)] = (float)(i % 7) / 7;
+        memcpy(xx, x0, bytes);
+        const prxi_cu_rms rms = { ROWS, dim, xx, dim, vec + (moved == 3), 1e-6f, turn + (moved == 4), ROWS, HEAD, oo, dim };
+        RUN(rmsnorm, t, &rms);
+        memcpy(moved ? want[1] : want[0], oo, bytes);
+        alike(moved ? want[1] : want[0], want[0], t, n, "rmsnorm", moved);
+    }
+    void *all[] = { x0, x, o, out, vec, turn, want[0], want[1], want_x };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
 }
 
 /* Four values, then a prediction: the ladders and the result have the bytes of the CPU's. */
@@ -593,6 +647,7 @@ int main(void)
         check_drift(t, other, seed % 3 ? 0 : 0.9);
         check_unaligned(t);
         check_unaligned_types();
+        check_unaligned_norms(t);
         check_forecast(seed % 4 == 3 ? PRXI_FORECAST_TAYLOR : PRXI_FORECAST_NEWTON, t, other);
         check_latents(seed % 3);
         check_pixels();

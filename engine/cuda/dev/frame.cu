@@ -1,9 +1,46 @@
 /* Pictures of the VAE between convolutions (engine/ops/frame.h): each kernel reads and writes global memory once. */
 #include "conv.cuh"
 
-enum { THREADS = 256, WARPS = THREADS / 32 };
+enum { THREADS = 256, WARPS = THREADS / 32, RUN = 8, HELD = 4 };
 
-/* The channel norm: rows are short (the channels of a pixel), so a warp takes one. */
+/* The channel norm: rows are short, the channels of a pixel. So `lanes` of a warp take one whose runs they can hold in registers, HELD
+ * each; a block is pixels of a row. */
+template <typename T> PRXI_KERNEL void PRXI_BOUNDS(THREADS) rms_silu_held_kernel(prxi_cu_rms_silu a, int lanes)
+{
+    const int64_t x = ((int64_t)blockIdx.x * THREADS + threadIdx.x) / lanes, y = a.begin + blockIdx.y;
+    const int pitch = x < a.width ? (int)a.pitch : 0, dim = x < a.width ? (int)a.dim : 0, mine = (int)threadIdx.x % lanes;
+    const T *start = reinterpret_cast<const T *>(plane_row(a.x, y)), *in = start + x * a.pitch;
+    T *out = reinterpret_cast<T *>(plane_row(a.out, y)) + x * a.pitch;
+    float v[HELD][RUN], gamma[RUN], sum = 0;
+    PRXI_UNROLL
+    for (int r = 0; r < HELD; r++)                  /* no branch: all are under way together */
+        load_run<RUN>((mine + r * lanes) * RUN < dim ? in + (mine + r * lanes) * RUN : start, v[r]);
+    PRXI_UNROLL
+    for (int r = 0; r < HELD; r++)
+        if ((mine + r * lanes) * RUN < dim)
+            PRXI_UNROLL
+            for (int j = 0; j < RUN; j++)
+                sum += v[r][j] * v[r][j];
+    for (int m = lanes / 2; m > 0; m /= 2)
+        sum += shfl_xor(sum, m);
+    const float scale = sqrtf((float)a.dim) / fmaxf(sqrtf(sum), 1e-12f);
+    PRXI_UNROLL
+    for (int r = 0; r < HELD; r++) {
+        const int i = (mine + r * lanes) * RUN;
+        if (i >= pitch)
+            continue;
+        if (i < dim)
+            load_run<RUN>(a.gamma + i, gamma);
+        PRXI_UNROLL
+        for (int j = 0; j < RUN; j++) {
+            v[r][j] = i < dim ? v[r][j] * scale * gamma[j] : 0.0f;
+            v[r][j] = a.silu ? silu(v[r][j]) : v[r][j];
+        }
+        store_run<RUN>(out + i, v[r]);
+    }
+}
+
+/* Any pixels: a warp takes one. */
 template <typename T> PRXI_KERNEL void rms_silu_kernel(prxi_cu_rms_silu a)
 {
     const int64_t pixel = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -81,13 +118,27 @@ PRXI_KERNEL void rgb_kernel(prxi_cu_frame_rgb a)
     }
 }
 
+/* Rows of pixels that begin and go on at multiples of 16 bytes. */
+static bool whole_runs(const prxi_cu_plane &p)
+{
+    return aligned(p.base) && p.pitch % 16 == 0;
+}
+
 int prxi_cu_rms_silu_run(void *dev, int type, const prxi_cu_rms_silu *a)
 {
-    const int64_t pixels = (a->end - a->begin) * a->width;
+    const int64_t rows = a->end - a->begin, pixels = rows * a->width;
+    const bool held = a->dim % RUN == 0 && a->pitch % RUN == 0 && a->pitch <= 32 * HELD * RUN && rows <= 65535 && whole_runs(a->x) &&
+                      whole_runs(a->out) && aligned(a->gamma);
+    int lanes = 1;
     if (pixels <= 0)
         return PRX_OK;
-    return launch(as_device(dev), "rms_silu", type ? rms_silu_kernel<bf16> : rms_silu_kernel<float>,
-                  dim3((unsigned)ceil_div(pixels, WARPS)), THREADS, 0, *a);
+    if (!held)
+        return launch(as_device(dev), "rms_silu", type ? rms_silu_kernel<bf16> : rms_silu_kernel<float>,
+                      dim3((unsigned)ceil_div(pixels, WARPS)), THREADS, 0, *a);
+    while (lanes * HELD * RUN < a->pitch)
+        lanes *= 2;
+    return launch(as_device(dev), "rms_silu", type ? rms_silu_held_kernel<bf16> : rms_silu_held_kernel<float>,
+                  dim3((unsigned)ceil_div(a->width * lanes, THREADS), (unsigned)rows), THREADS, 0, *a, lanes);
 }
 
 int prxi_cu_frame_copy_run(void *dev, const prxi_cu_frame_copy *a)

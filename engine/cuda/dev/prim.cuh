@@ -133,7 +133,8 @@ template <int N> PRXI_DEVICE void load_run(const bf16 *p, float v[N])
             v[i] = bits_float(i & 1 ? w.w[i / 2] & 0xffff0000u : w.w[i / 2] << 16);
     }
 }
-template <int N> PRXI_DEVICE void store_run(float *p, const float v[N])
+/* v is afterwards what the memory holds. */
+template <int N> PRXI_DEVICE void store_run(float *p, float v[N])
 {
     if constexpr (N == 1) {
         *p = v[0];
@@ -143,15 +144,18 @@ template <int N> PRXI_DEVICE void store_run(float *p, const float v[N])
             store_words<4>(p + i, { { float_bits(v[i]), float_bits(v[i + 1]), float_bits(v[i + 2]), float_bits(v[i + 3]) } });
     }
 }
-template <int N> PRXI_DEVICE void store_run(bf16 *p, const float v[N])
+template <int N> PRXI_DEVICE void store_run(bf16 *p, float v[N])
 {
     if constexpr (N == 1) {
-        store(p, 0, v[0]);
+        v[0] = store(p, 0, v[0]);
     } else {
         words<N / 2> w;
         PRXI_UNROLL
-        for (int i = 0; i < N; i += 2)
+        for (int i = 0; i < N; i += 2) {
             w.w[i / 2] = pack_bf16(v[i], v[i + 1]);
+            v[i] = bits_float(w.w[i / 2] << 16);
+            v[i + 1] = bits_float(w.w[i / 2] & 0xffff0000u);
+        }
         store_words<N / 2>(p, w);
     }
 }
