@@ -11,7 +11,7 @@ enum {
     GROUP = 128,                    /* threads of a warpgroup */
     THREADS = 3 * GROUP,
     SLAB = 128 * 128,               /* bytes: 128 rows of 64 columns */
-    STAGES = 2,
+    STAGES = 3,                     /* two: one tile is multiplied while the next is copied; the third lets copies be late */
     SMALLEST = 16,                  /* rows of the smallest box */
     BOXES = 4,                      /* 16, 32, 64, 128 rows */
     TURN = 1,                       /* barriers by number: TURN + i opens when group i may multiply */
