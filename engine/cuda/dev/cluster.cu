@@ -309,7 +309,8 @@ PRXI_DEVICE int write_kept(const int32_t *keep, int ck, const int32_t *start, in
     return keys;
 }
 
-/* How many of the falling shares are kept. One thread adds them, in their order, as that decides: BATCH are read before the first is added. */
+/* How many of the falling shares are kept. One thread adds them, in their order, as that decides ties with top_p: BATCH are read before the
+ * first is added. */
 PRXI_DEVICE int count_kept(const prxi_cu_select &a, const float *share)
 {
     float have = 0;

@@ -107,7 +107,8 @@ PRXI_DEVICE float gelu_tanh(float x)
     return x / (1.0f + expf(-2.0f * u));
 }
 
-/* N values in a row: one, or as many as 16 bytes hold, or (four bf16) 8, or f32 in pieces of 16. From and to where an aligned run begins. */
+/* N values in a row: one, or as many as 16 bytes hold, or (four bf16) 8, or f32 in pieces of 16. From and to where an aligned run
+ * begins. */
 template <int N> PRXI_DEVICE void load_run(const float *p, float v[N])
 {
     if constexpr (N == 1) {

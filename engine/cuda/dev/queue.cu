@@ -61,14 +61,37 @@ PRXI_DEVICE int place_bins(int *counts, int *sums, int bins, int at)
     return end;
 }
 
-/* A block a group of heads: a counting sort by length. A warp has a run of entries, whose items it counts and later places in rounds of 32:
- * in their order, whatever the order of warps. */
+/* A warp's entries [first, last) of a group to their places, in rounds of 32. pieces: 32 of the warp; places: of its bins, they move
+ * on. */
+PRXI_DEVICE void place_entries(const prxi_cu_select &a, int head0, int heads, int longest, int first, int last, int *pieces, int *places)
+{
+    const int lane = threadIdx.x % 32;
+    for (int i = first + lane; i - lane < last; i += 32) {
+        entry e = look_at(a, head0, heads, i < last ? i : last - 1, longest);
+        e.bin = i < last ? e.bin : -1;
+        const uint32_t same = match_any(e.bin), below = same & ((1u << lane) - 1u);
+        int before = 0, round = 0;
+        pieces[lane] = e.pieces;
+        sync_warp();
+        for (int l = 0; l < 32; l++) {
+            before += below >> l & 1u ? pieces[l] : 0;
+            round += same >> l & 1u ? pieces[l] : 0;
+        }
+        if (e.bin >= 0)
+            write_items(e, head0 + i % heads, i / heads, a.items + places[e.bin] + before);
+        sync_warp();                    /* all have read the place, and the pieces */
+        if (e.bin >= 0 && below == 0)
+            places[e.bin] += round;     /* before the next round's barrier */
+    }
+}
+
+/* A block a group of heads: a counting sort by length. A warp has a run of entries, whose items it counts and later places: in their order,
+ * whatever the order of warps. */
 PRXI_KERNEL void queue_kernel(prxi_cu_select a, int longest)
 {
     PRXI_SHARED(shared);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, bins = longest + 1;
-    int *sums = reinterpret_cast<int *>(shared), *pieces = sums + THREADS + warp * 32, *counts = sums + 2 * THREADS;
-    int *places = counts + warp * bins, at = 0;
+    int *sums = reinterpret_cast<int *>(shared), *pieces = sums + THREADS, *counts = pieces + THREADS, at = 0;
     const int head0 = (int)blockIdx.x * a.group, heads = head0 + a.group < a.heads ? a.group : a.heads - head0;
     const int all = heads * a.cq, each = (all + THREADS - 1) / THREADS * 32, first = warp * each;
     const int last = first + each < all ? first + each : all;
@@ -80,27 +103,11 @@ PRXI_KERNEL void queue_kernel(prxi_cu_select a, int longest)
     sync_block();
     for (int i = first + lane; i < last; i += 32) {
         const entry e = look_at(a, head0, heads, i, longest);
-        add_shared(&places[e.bin], e.pieces);
+        add_shared(&counts[warp * bins + e.bin], e.pieces);
     }
     sync_block();
     const int end = place_bins(counts, sums, bins, at);
-    for (int i = first; i < last; i += 32) {
-        entry e = look_at(a, head0, heads, i + lane < last ? i + lane : last - 1, longest);
-        e.bin = i + lane < last ? e.bin : -1;
-        const uint32_t same = match_any(e.bin), below = same & ((1u << lane) - 1u);
-        pieces[lane] = e.pieces;
-        sync_warp();
-        int before = 0, round = e.pieces;
-        for (int l = 0; l < 32; l++) {
-            before += below >> l & 1u ? pieces[l] : 0;
-            round += l != lane && same >> l & 1u ? pieces[l] : 0;
-        }
-        if (e.bin >= 0)
-            write_items(e, head0 + (i + lane) % heads, (i + lane) / heads, a.items + places[e.bin] + before);
-        sync_warp();                    /* all have read the place, and the pieces */
-        if (e.bin >= 0 && below == 0)
-            places[e.bin] += round;     /* before the next round's barrier */
-    }
+    place_entries(a, head0, heads, longest, first, last, pieces + warp * 32, counts + warp * bins);
     for (int i = end + (int)threadIdx.x; i < a.n_items && head0 + heads == a.heads; i += THREADS)
         a.items[i] = { 0, 0, 0, 0 };
 }
