@@ -86,8 +86,7 @@ typedef struct prxi_attn_ops {
 
 /* ---- clustering on a device; everything named lies there, nothing waits ---- */
 
-/* k-means as attention/kmeans.h has it (strided start when fresh; empty clusters stay), then the tokens of a head in the order of
- * their clusters. */
+/* k-means as attention/kmeans.h has it, seeded when fresh, then the tokens of a head in the order of their clusters. */
 typedef struct prxi_cluster_args {
     prxi_dtype dtype;
     int heads, head_dim, k, iters, fresh;
@@ -101,6 +100,10 @@ typedef struct prxi_cluster_args {
     int32_t *stopped;                 /* [1] */
     float *halves;                    /* [heads][k] */
     double *moved;                    /* [heads][k] */
+    int seeding, reseed;              /* prxi_seeding */
+    uint64_t seed;                    /* of random seeding */
+    float *far;                       /* with reseed: [heads][n] */
+    double *gaps;                     /* with farthest seeding: [heads][4 k], at most n each */
 } prxi_cluster_args;
 
 /* The clusters that each query cluster keeps (prxi_svg2_row), as a list with its tiles, and each head's kept share of pairs. */

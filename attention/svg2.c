@@ -172,7 +172,7 @@ static int forget(svg2 *p, prxi_ctx *c)
 static int allocate_there(svg2 *p, prxi_ctx *c, size_t *bytes)
 {
     const prxi_svg2_settings set = { p->cq, p->ck, (p->env.layers - p->dense_layers) * p->env.branches, (int)(p->min_kc_ratio * p->ck),
-                                     (int)p->iter_init, (int)p->iter_step, p->top_p, p->tolerance };
+                                     (int)p->iter_init, (int)p->iter_step, p->top_p, p->tolerance, p->seeding, p->empty };
     const int err = forget(p, c);
     return err < 0 ? err : prxi_svg2_device_open(c, &p->on_device, &p->env, &set, bytes);
 }
@@ -205,9 +205,8 @@ static int make_plan(void *priv, prxi_ctx *c, const prxi_attn_env *env, prxi_att
     p->tokens = env->tokens;
     p->total = env->tokens + env->text_tokens;
     int err = PRX_OK;
-    if (p->seeding != 0 || p->empty != 0 || env->text_tokens > 0)
-        err = prxi_attn_needs_host(c, env, p->seeding ? "svg2: seeding other than strided"
-                                           : p->empty ? "svg2: empty_clusters=reseed" : "svg2: text tokens");
+    if (env->text_tokens > 0)
+        err = prxi_attn_needs_host(c, env, "svg2: text tokens");
     if (err != PRX_OK || (err = check(p, c, env)) != PRX_OK)
         return err;
     p->dense_steps = (int)floor(p->first_times_fp * env->steps);
@@ -245,8 +244,7 @@ static void cluster(svg2 *p, prxi_stream *s, const prxi_attn_call *call, int key
                        .reseed = p->empty, .centroids = centroids, .labels = p->labels,
                        .sizes = keys ? p->k_sizes : p->q_sizes };
     if (fresh)
-        prxi_kmeans_seed(s, &km, (prxi_seeding)p->seeding,
-                         p->env.seed ^ (uint64_t)(2 * (call->layer * p->env.branches + call->branch) + keys));
+        prxi_kmeans_seed(s, &km, (prxi_seeding)p->seeding, prxi_svg2_seed(&p->env, call, keys));
     prxi_kmeans_run(s, &km);
 }
 

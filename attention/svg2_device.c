@@ -1,6 +1,8 @@
 /* One block of device memory; centroids of every layer and branch, the scratch of one call. */
 #include "attention/svg2_device.h"
 
+#include "attention/kmeans.h"
+
 struct prxi_svg2_device {
     prxi_attn_env env;
     prxi_svg2_settings set;
@@ -11,8 +13,8 @@ struct prxi_svg2_device {
     unsigned char *centroids;               /* [states]: q [heads][cq][d], k [heads][ck][d] */
     void *means;
     int32_t *labels, *counts, *stopped, *keys;
-    float *halves;
-    double *moved, *kept;                   /* kept: [branches][layers][heads] */
+    float *halves, *far;
+    double *moved, *gaps, *kept;            /* kept: [branches][layers][heads] */
     prxi_device_blocks blocks;
     prxi_block_list list;
     double *host;                           /* a copy of kept */
@@ -46,6 +48,10 @@ static size_t lay_out(prxi_svg2_device *d, unsigned char *base)
     d->halves = take(&at, base, most, sizeof(float));
     d->moved = take(&at, base, most, sizeof(double));
     d->kept = take(&at, base, calls(d) * heads, sizeof(double));
+    if (d->set.reseed)
+        d->far = take(&at, base, n, sizeof(float));
+    if (d->set.seeding == PRXI_SEED_FARTHEST)
+        d->gaps = take(&at, base, 4 * most < n ? 4 * most : n, sizeof(double));
     b->q_start = take(&at, base, cq + heads, sizeof(int32_t));
     b->k_start = take(&at, base, ck + heads, sizeof(int32_t));
     b->q_perm = take(&at, base, n, sizeof(int32_t));
@@ -107,13 +113,15 @@ void prxi_svg2_device_close(prxi_ctx *c, prxi_svg2_device **dp)
     prxi_free(c->mem, d);
 }
 
-static void cluster(prxi_svg2_device *d, prxi_stream *s, const prxi_attn_args *a, int keys, unsigned char *centroids, int fresh)
+static void cluster(prxi_svg2_device *d, prxi_stream *s, const prxi_attn_call *call, int keys, unsigned char *centroids, int fresh)
 {
+    const prxi_attn_args *a = &call->args;
     const prxi_cluster_args x = {
         d->env.dtype, a->heads, a->head_dim, keys ? d->set.ck : d->set.cq, fresh ? d->set.iter_init : d->set.iter_step, fresh,
         d->set.tolerance, d->env.tokens, keys ? a->ldk : a->ldq, keys ? a->k : a->q, centroids, d->means, d->labels,
         keys ? d->blocks.k_perm : d->blocks.q_perm, keys ? d->blocks.k_start : d->blocks.q_start, d->counts,
-        d->stopped, d->halves, d->moved,
+        d->stopped, d->halves, d->moved, d->set.seeding, d->set.reseed,
+        prxi_svg2_seed(&d->env, call, keys), d->far, d->gaps,
     };
     d->ops->cluster(s, &x);
 }
@@ -125,8 +133,8 @@ void prxi_svg2_device_call(prxi_svg2_device *d, prxi_stream *s, const prxi_attn_
     const size_t q_bytes = d->state_bytes / (size_t)(d->set.cq + d->set.ck) * (size_t)d->set.cq;
     const size_t at = (size_t)call->branch * (size_t)d->env.layers + (size_t)call->layer;
     unsigned char *q = d->centroids + (size_t)state * d->state_bytes, *k = q + q_bytes;
-    cluster(d, s, a, 0, q, fresh);
-    cluster(d, s, a, 1, k, fresh);
+    cluster(d, s, call, 0, q, fresh);
+    cluster(d, s, call, 1, k, fresh);
     if (!list)
         return;
     const prxi_select_args x = { d->env.dtype, a->heads, a->head_dim, d->set.cq, d->set.ck, d->set.least, d->blocks.n_tiles / a->heads,

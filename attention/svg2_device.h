@@ -7,9 +7,16 @@
 typedef struct prxi_svg2_settings {
     int cq, ck, states, least, iter_init, iter_step;   /* clusters; layers and branches that cluster; key clusters kept at least */
     double top_p, tolerance;
+    int seeding, reseed;                                /* as k-means has them */
 } prxi_svg2_settings;
 
 typedef struct prxi_svg2_device prxi_svg2_device;
+
+/* Of random start centroids: of each layer, branch and side another. */
+static inline uint64_t prxi_svg2_seed(const prxi_attn_env *env, const prxi_attn_call *call, int keys)
+{
+    return env->seed ^ (uint64_t)(2 * (call->layer * env->branches + call->branch) + keys);
+}
 
 /* *bytes: what it holds on the device. PRX_ENOTSUP: too many clusters. */
 int  prxi_svg2_device_open(prxi_ctx *c, prxi_svg2_device **out, const prxi_attn_env *env, const prxi_svg2_settings *set, size_t *bytes);

@@ -107,13 +107,6 @@ const prxi_kernels *prxi_engine_model_kernels(const prx_engine *e)
     return e->cuda ? &e->device_kernels : &e->kernels;
 }
 
-int prxi_engine_cpu_only(prx_engine *e, prxi_ctx *c, const char *what)
-{
-    if (!e->cuda)
-        return PRX_OK;
-    return prxi_fail(c, PRX_ENOTSUP, "device cuda: %s: not on this device in this version; --device cpu does it", what);
-}
-
 PRX_API void prx_engine_close(prx_engine **ep)
 {
     if (!ep || !*ep)

@@ -85,8 +85,6 @@ int prxi_model_keep_prompts(prxi_ctx *c, prx_model *m, int n);
 size_t prxi_model_component_bytes(const prx_model *m, const char *component);
 /* Tables of the parts of a model: the device's, or the CPU's. */
 const prxi_kernels *prxi_engine_model_kernels(const prx_engine *e);
-/* PRX_OK on the CPU; PRX_ENOTSUP with `what` where only the CPU does it. */
-int prxi_engine_cpu_only(prx_engine *e, prxi_ctx *c, const char *what);
 /* Takes a job's ctx and starts from the engine's. */
 void prxi_ctx_init(prxi_ctx *c, prx_engine *e);
 /* cJSON tree to a text that prx_text_free frees; takes and deletes the tree. NULL tree: out of memory. */

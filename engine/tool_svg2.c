@@ -266,9 +266,11 @@ PRX_API int prx_mask_svg2(prx_engine *e, const char *dump, const char *settings,
     tool t = { .c = &e->ctx, .path = dump, .s = &s, .ops = &e->kernels.attn };
     prxi_clear(t.c);
     *json = NULL;
-    int err = prxi_engine_cpu_only(e, t.c, "mask svg2");
-    if (err < 0 || (err = prxi_option_parse(t.c, options, &t.set, "", settings)) < 0)
+    int err = prxi_option_parse(t.c, options, &t.set, "", settings);
+    if (err < 0)
         return err;
+    if (e->cuda)
+        prxi_logf(t.c, PRX_LOG_INFO, "mask svg2: a tool on a file: it runs on the CPU");
     void *priv = prxi_calloc(t.c->mem, PRXI_MEM_MISC, 1, p->priv_size);
     if (!priv)
         return prxi_fail_nomem(t.c, "svg2", p->priv_size);

@@ -218,6 +218,8 @@ typedef struct prxi_cu_gemm_memory {
 
 enum { PRXI_CU_CHUNK = 1024, PRXI_CU_CLUSTERS = 1024 };
 
+enum { PRXI_CU_STRIDED, PRXI_CU_FARTHEST, PRXI_CU_RANDOM };       /* prxi_seeding */
+
 /* attention/attention.h: prxi_cluster_args, prxi_select_args. counts: [heads][chunks of PRXI_CU_CHUNK tokens][k]. */
 typedef struct prxi_cu_cluster {
     int heads, head_dim, k, iters, fresh;
@@ -228,6 +230,10 @@ typedef struct prxi_cu_cluster {
     int32_t *labels, *perm, *start, *counts, *stopped;
     float *halves;
     double *moved;
+    int seeding, reseed;
+    uint64_t seed;
+    float *far;
+    double *gaps;
 } prxi_cu_cluster;
 
 typedef struct prxi_cu_select {

@@ -239,7 +239,8 @@ static void gather_bf16(prxi_stream *s, const prxi_nearest_args *a)
 static void cluster(prxi_stream *s, const prxi_cluster_args *a)
 {
     const prxi_cu_cluster x = { a->heads, a->head_dim, a->k, a->iters, a->fresh, a->n, a->ldx, a->tolerance, a->x, a->centroids, a->means,
-                                a->labels, a->perm, a->start, a->counts, a->stopped, a->halves, a->moved };
+                                a->labels, a->perm, a->start, a->counts, a->stopped, a->halves, a->moved, a->seeding, a->reseed, a->seed,
+                                a->far, a->gaps };
     prxi_cuda *u = ready(s);
     if (u)
         done(s, u->module->cluster(u->dev, a->dtype, &x));

@@ -134,6 +134,10 @@ both() {
 both dbcache --steps 4 --cache dbcache --set cache.max_warmup_steps=2 --set cache.residual_diff_threshold=10 --set cache.calibrator=newton
 both svg2 --steps 3 --attention svg2 --set attention.first_times_fp=0.3 --set attention.first_layers_fp=0 --set attention.num_k_centroids=8
 check "svg2 has a density" grep -q '"attention_density":[[:space:]]*0\.[0-9]' "$tmp/svg2.json"
+for seeding in farthest random; do
+    both $seeding --steps 2 --attention svg2 --set attention.first_times_fp=0 --set attention.first_layers_fp=0 \
+        --set attention.num_k_centroids=8 --set attention.seeding=$seeding --set attention.empty_clusters=reseed
+done
 both easycache --steps 4 --cache easycache --set cache.ret_steps=2 --set cache.thresh=10
 expect 3 "device memory that will not do" env PRAXINO_EMU_MEMORY=100000 "$PRAXINO" render "a ball" -m "$model" --device cuda \
     -o "$tmp/b.y4m" --width 32 --height 32 --frames 5
@@ -141,8 +145,6 @@ says "device memory" "device memory"
 expect 3 "a decoder that does not fit" env PRAXINO_EMU_MEMORY=4000000 "$PRAXINO" render "a ball" -m "$model" --device cuda \
     -o "$tmp/b.y4m" --width 128 --height 128 --frames 1
 says "for the decoder" "a decoder that does not fit"
-expect 4 "what svg2 does on the CPU only" render --device cuda -o "$tmp/b.y4m" --attention svg2 --set attention.seeding=random
-says "seeding" "what svg2 does on the CPU only"
 expect 3 "a budget that will not do" render --device cuda -o "$tmp/b.y4m" --vram-budget 0.0001
 says "two blocks at a time" "a budget that will not do"
 expect 2 "a budget without a device" render --device cpu -o "$tmp/b.y4m" --vram-budget 1
@@ -174,6 +176,11 @@ done
 alike "probe" "$tmp/probe-cpu" "$tmp/probe-cuda"
 alike "trace" "$tmp/trace-cpu" "$tmp/trace-cuda"
 alike "dump" "$tmp/dump-cpu" "$tmp/dump-cuda"
+# A tool on a file needs no device, nor minds one.
+for d in cpu cuda; do
+    expect 0 "mask: $d" "$PRAXINO" mask svg2 "$tmp/cuda.st" --device $d --set attention.num_k_centroids=8 --json "$tmp/mask-$d.json"
+done
+check "the same mask" cmp -s "$tmp/mask-cpu.json" "$tmp/mask-cuda.json"
 # The model that comes with the command has six blocks of sizes in multiples of 16: 8-bit weights on an emulated Hopper. Without guidance,
 # which makes the difference of two passes larger than they are.
 expect 4 "fp8 on the CPU" render --device cpu -o "$tmp/b.y4m" --set quant=fp8

@@ -83,7 +83,7 @@ static inline int clusters_side(clusters *s, const prxi_cuda_module *m, void *de
     const size_t bytes = (size_t)(s->heads * k * s->d) * prxi_dtype_size(s->t);
     void *before = malloc(bytes), *c = s->c[side];
     prxi_cu_cluster a = { s->heads, s->d, k, 1, 1, s->n, (int64_t)s->heads * s->d, 0, s->x, c, s->means, s->labels, s->perm[side],
-                          s->start[side], s->counts, s->stopped, s->halves, s->moved };
+                          s->start[side], s->counts, s->stopped, s->halves, s->moved, PRXI_CU_STRIDED, 0, 0, NULL, NULL };
     int good = 1;
     a.tolerance = 1e30;                     /* nothing moves so far: the start stays */
     good &= m->cluster(dev, (int)s->t, &a) == PRX_OK && m->sync(dev) == PRX_OK;

@@ -10,6 +10,7 @@
 
 #include "tests/cuda/under_test.h"
 #include "tests/cuda/clusters.h"
+#include "tests/cuda/seeds.h"
 #include "tests/random.h"
 
 enum { SEEDS = 16 };
@@ -323,6 +324,12 @@ static int queue(void)
     return clusters_queue_of(module(), dev(), &rng, 2, 150, 2);
 }
 
+/* More candidates than a block has threads, of more channels than come at a time; clusters that are empty by the dozen. */
+static int seeds(void)
+{
+    return seeds_right(module(), dev(), &rng, PRXI_F32, 1, 19, 300, 68);
+}
+
 /* Two heads of 64 on the kernel for Hopper: fourteen pieces of work for five blocks, of five tiles, four or one, full and partial, the last
  * key thrice. */
 static int hopper(void)
@@ -369,7 +376,7 @@ static int hopper(void)
 
 static int (*const cases[])(void) = { norms, linear, norm_to_eight_bits, eight_bits, drift, plain_attention, tiled_attention,
                                       narrow_attention, plain_convolution, tiled_convolution, text, reduction, tiled_clusters,
-                                      plain_clusters, queue, hopper };
+                                      plain_clusters, queue, seeds, hopper };
 enum { CASES = sizeof cases / sizeof *cases };
 static int sites_of[CASES];             /* waits that had been reached when a case was through for the first time */
 

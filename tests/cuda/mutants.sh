@@ -83,6 +83,13 @@ mutant cluster 'mine\[label\[r\]\] + before' 'mine[label[r]]'           # tokens
 mutant cluster 'p + j < end' 'p + j <= end'                             # a mean of one too many
 mutant cluster 'i < (int)threadIdx.x; i++' 'i <= (int)threadIdx.x; i++' # the next one's place
 mutant cluster 'first + row < a.ck' 'first + row + 1 < a.ck'            # the last centroid
+mutant cluster 'a.reseed \&\& begin == end' 'begin == end'               # empty clusters move that should stay
+mutant seeds 'b->at\[i\] < b->at\[j\]' 'b->at[i] > b->at[j]'            # the last of equally far ones, of several threads
+mutant seeds 'value > most ? i' 'value >= most ? i'                     # and of one
+mutant seeds 'far\[worst\] = -1.0f' 'far[worst] = far[worst]'           # one point for several clusters
+mutant seeds 'gap = d < was ? d : was' 'gap = d'                        # far from the last one only
+mutant seeds 'i0 + i < head_dim' 'i0 + i + 1 < head_dim'                # without the last channel
+mutant seeds '(uint64_t)(a.n - at)' '(uint64_t)a.n'                     # a shuffle that takes what was taken
 mutant queue 'i < (int)threadIdx.x ?' 'i <= (int)threadIdx.x ?'         # pieces of the next length's place
 mutant queue '+ places\[e.bin\] + before' '+ places[e.bin]'              # items of a round on top of each other
 mutant queue 'places\[e.bin\] += round' 'places[e.bin] += before'       # a place moves on once a cluster of a round

@@ -7,6 +7,7 @@
 #include "engine/ops/outer.h"
 #include "tests/cuda/under_test.h"
 #include "tests/cuda/clusters.h"
+#include "tests/cuda/seeds.h"
 #include "tests/random.h"
 #include "video_io/color.h"
 
@@ -594,6 +595,15 @@ static void check_svg2(prxi_dtype t, int seed)
           "svg2: seed %d: %d heads of %d, %d tokens, %d and %d clusters", seed, heads, d, n, cq, ck);
 }
 
+/* Start centroids by the distances and by chance; empty clusters. More candidates, and more tokens, than a block has threads. */
+static void check_seeds(prxi_dtype t, int seed)
+{
+    static const int wide[] = { 1, 5, 17, 64, 19, 128, 16, 33 };
+    const int d = wide[seed % 8], heads = 1 + seed % 3, n = 40 + random_below(&rng, 300), k = 1 + random_below(&rng, n < 70 ? n : 70);
+    CHECK(seeds_right(module(), cuda_under_test()->dev, &rng, t, heads, d, n, k), "seeds: seed %d: %d heads of %d, %d tokens, %d clusters",
+          seed, heads, d, n, k);
+}
+
 /* More chunks than are placed at a time; more clusters than a block has threads. */
 static void check_many(prxi_dtype t)
 {
@@ -655,7 +665,9 @@ int main(void)
         check_clusters(t);
         check_svg2(t, seed);
         check_queues();
+        check_seeds(t, seed);
     }
+    CHECK(seeds_empty > 10000, "only %d channels of empty clusters", seeds_empty);
     check_many(PRXI_F32);
     check_many(PRXI_BF16);
     prxi_stream_close(&host);

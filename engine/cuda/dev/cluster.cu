@@ -11,16 +11,6 @@ enum {
 
 /* ---- k-means ---- */
 
-template <typename T> PRXI_KERNEL void seed_kernel(prxi_cu_cluster a)
-{
-    const int64_t n = (int64_t)a.heads * a.k * a.head_dim;
-    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < n; i += (int64_t)gridDim.x * THREADS) {
-        const int64_t d = i % a.head_dim, c = i / a.head_dim % a.k, head = i / a.head_dim / a.k;
-        const int64_t from = (2 * c + 1) * a.n / (2 * (int64_t)a.k);
-        static_cast<T *>(a.centroids)[i] = static_cast<const T *>(a.x)[from * a.ldx + head * a.head_dim + d];
-    }
-}
-
 /* The label of token `at` of this block's chunk; -1 beyond the last token. */
 PRXI_DEVICE int32_t label_of(const prxi_cu_cluster &a, int at)
 {
@@ -131,7 +121,8 @@ PRXI_KERNEL void order_kernel(prxi_cu_cluster a)
     }
 }
 
-/* A block a cluster: the mean of its members in the type of the points, its old centroid when it has none, and how far it moved. */
+/* A block a cluster: the mean of its members in the type of the points, and how far it moved. One without members stays, or moves to the
+ * point that it was given. */
 template <typename T> PRXI_KERNEL void means_kernel(prxi_cu_cluster a)
 {
     PRXI_SHARED(shared);
@@ -142,6 +133,7 @@ template <typename T> PRXI_KERNEL void means_kernel(prxi_cu_cluster a)
     const int32_t *start = a.start + head * (a.k + 1) + blockIdx.x, *perm = a.perm + head * a.n;
     const T *x = static_cast<const T *>(a.x) + head * a.head_dim, *old = static_cast<const T *>(a.centroids) + cluster * a.head_dim;
     const int32_t begin = start[0], end = start[1];
+    const T *alone = a.reseed && begin == end ? x + a.counts[cluster] * a.ldx : old;
     for (int i = threadIdx.x; i < a.head_dim; i += MEANS) {
         float sum = 0;
         for (int32_t p = begin; p < end; p += BATCH) {
@@ -155,7 +147,7 @@ template <typename T> PRXI_KERNEL void means_kernel(prxi_cu_cluster a)
         }
         const float was = load(old, i);
         const float mean = store(static_cast<T *>(a.means), cluster * a.head_dim + i,
-                                 end > begin ? sum / (float)(end - begin) : was);
+                                 end > begin ? sum / (float)(end - begin) : load(alone, i));
         moved += ((double)mean - was) * ((double)mean - was);
     }
     moved = block_sum(moved, part);
@@ -198,6 +190,8 @@ template <typename T> static int iterate(device *d, int type, const prxi_cu_clus
         err = launch(d, "cluster: place", place_kernel, dim3((unsigned)a->heads), THREADS, (size_t)a->k * sizeof(int32_t), *a, chunks);
     if (err == PRX_OK)
         err = launch(d, "cluster: order", order_kernel, by_chunk, THREADS, WARPS * (size_t)a->k * sizeof(int32_t), *a);
+    if (err == PRX_OK && a->reseed)
+        err = prxi_cu_cluster_adopt(d, type, a);
     if (err == PRX_OK)
         err = launch(d, "cluster: means", means_kernel<T>, by_cluster, MEANS, MEANS / 32 * sizeof(double), *a);
     if (err == PRX_OK)
@@ -209,7 +203,7 @@ template <typename T> static int cluster(device *d, int type, const prxi_cu_clus
 {
     int err = PRX_OK;
     if (a->fresh)
-        err = launch(d, "cluster: seed", seed_kernel<T>, dim3(grid_for((int64_t)a->heads * a->k * a->head_dim, THREADS)), THREADS, 0, *a);
+        err = prxi_cu_cluster_start(d, type, a);
     if (err == PRX_OK)
         err = prxi_cu_zero(d, a->stopped, sizeof *a->stopped);
     for (int i = 0; i < a->iters && err == PRX_OK; i++)

@@ -109,6 +109,8 @@ size_t prxi_cu_attention90_copies(const prxi_cu_attn *a);
 int prxi_cu_nearest_run(void *dev, int type, const prxi_cu_nearest *a);
 int prxi_cu_nearest_mma(void *dev, const prxi_cu_nearest *a);
 int prxi_cu_cluster_run(void *dev, int type, const prxi_cu_cluster *a);
+int prxi_cu_cluster_start(device *d, int type, const prxi_cu_cluster *a);
+int prxi_cu_cluster_adopt(device *d, int type, const prxi_cu_cluster *a);
 int prxi_cu_select_run(void *dev, int type, const prxi_cu_select *a);
 int prxi_cu_queue(device *d, const prxi_cu_select *a);
 int prxi_cu_zero(void *dev, void *p, size_t bytes);
