@@ -13,7 +13,7 @@ archs=${PRX_GATE_ARCHS:-80 86 89 90a 100 120}
 record=$PRX_SOURCE/tests/cuda/gates.txt
 seen=${PRX_BINARY:-$PRX_SOURCE/build}/gates.txt
 begun=$(date +%s)
-if ! command -v "$NVCC" >/dev/null 2>&1; then echo "skipped: no nvcc"; exit 77; fi
+if ! "$NVCC" --version >/dev/null 2>&1; then echo "skipped: no nvcc"; exit 77; fi
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/praxino-gates.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
