@@ -1,5 +1,6 @@
 /* Who serves a call of attention: cuDNN (lists by pages of keys), the kernel for Hopper, or the portable one; measured once per shape,
  * remembered on disk. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -108,7 +109,7 @@ static prxi_cuda_server best(const prxi_cuda *u, const prxi_cuda_attn_choice *k)
     if (must_cudnn(u, k->shape.list != 0))
         return PRXI_BY_CUDNN;
     for (int i = 1; i < PRXI_CUDA_SERVERS; i++)
-        if (k->us[i] >= 0 && k->us[i] < k->us[by])
+        if (k->us[i] >= 0 && (k->us[by] < 0 || k->us[i] < k->us[by]))
             by = (prxi_cuda_server)i;
     return by;
 }
@@ -147,6 +148,77 @@ int prxi_cuda_attend(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_lis
     return by_own(u, a, b, t, hopper, 0);
 }
 
+/* ---- right or wrong: rows of the first, the middle and the last tile beside the plain kernel's ---- */
+
+enum { PARTS = 3 };
+static const double most_wrong = 0.02;      /* root mean square, of that of the output; roundings to bf16 give 0.005 at most */
+
+typedef struct sample {
+    const prxi_attn_args *a;
+    prxi_cu_tile tile[PARTS];
+    size_t values;                          /* of a part, at most */
+    prxi_bf16 *want, *got;
+} sample;
+
+/* The rows of every part as o holds them now. */
+static int look(prxi_cuda *u, const sample *s, prxi_bf16 *to)
+{
+    const prxi_attn_args *a = s->a;
+    int err = PRX_OK;
+    for (int i = 0; i < PARTS && err == PRX_OK; i++)
+        for (int r = 0; r < s->tile[i].rows && err == PRX_OK; r++)
+            err = u->module->get(u->dev, to + (size_t)i * s->values + (size_t)r * (size_t)(a->heads * a->head_dim),
+                                 (const prxi_bf16 *)a->o + (s->tile[i].first + r) * a->ldo,
+                                 (size_t)(a->heads * a->head_dim) * sizeof *to);
+    return err;
+}
+
+static void close_sample(prxi_cuda *u, sample *s)
+{
+    prxi_free(u->own.mem, s->want);
+    prxi_free(u->own.mem, s->got);
+}
+
+static int open_sample(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list *b, sample *s)
+{
+    prxi_cu_attn x = { a->heads, a->head_dim, a->q_len, a->kv_len, a->q, a->k, a->v, a->o, a->ldq, a->ldk, a->ldv, a->ldo,
+                       a->scale, a->tail_bias, NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL,
+                       NULL, NULL };
+    *s = (sample) { .a = a, .values = (size_t)PRXI_CU_TILE_ROWS * (size_t)(a->heads * a->head_dim) };
+    s->want = prxi_calloc(u->own.mem, PRXI_MEM_SCRATCH, PARTS * s->values, sizeof *s->want);
+    s->got = prxi_calloc(u->own.mem, PRXI_MEM_SCRATCH, PARTS * s->values, sizeof *s->got);
+    int err = s->want && s->got ? prxi_cuda_put_list(u, &u->own, a, b, &x)
+                                : prxi_fail_nomem(&u->own, "attention", 2 * PARTS * s->values * sizeof *s->want);
+    const prxi_cu_tile *all = x.tiles;
+    const int at[PARTS] = { 0, x.n_tiles / 2, x.n_tiles - 1 };
+    x.n_tiles = 1;
+    for (int i = 0; i < PARTS && err == PRX_OK; i++) {
+        x.tiles = all + at[i];
+        err = u->module->attention_simple(u->dev, PRXI_BF16, &x);
+        if (err == PRX_OK)
+            err = u->module->get(u->dev, &s->tile[i], all + at[i], sizeof s->tile[i]);
+    }
+    return err == PRX_OK ? look(u, s, s->want) : err;
+}
+
+/* What somebody has just left in o: -1 in *us, and a line in the log, when it is wrong. */
+static int judge(prxi_cuda *u, const sample *s, const char *who, double *us)
+{
+    double off = 0, all = 0;
+    const int err = look(u, s, s->got);
+    for (size_t i = 0; i < PARTS * s->values && err == PRX_OK; i++) {
+        const double want = (double)prxi_bf16_to_f32(s->want[i]), got = (double)prxi_bf16_to_f32(s->got[i]);
+        off += (got - want) * (got - want);
+        all += want * want;
+    }
+    if (err == PRX_OK && !(off <= most_wrong * most_wrong * all)) {
+        prxi_logf(&u->own, PRX_LOG_WARN, "attention of %lld x %lld tokens: %s is off by %.3g of the output on this device: not used",
+                  (long long)s->a->q_len, (long long)s->a->kv_len, who, sqrt(off / all));
+        *us = -1;
+    }
+    return err;
+}
+
 /* ---- measuring ---- */
 
 /* Microseconds of a run, or the error of it. */
@@ -167,7 +239,7 @@ static int measure(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list 
 }
 
 /* The fastest of cuDNN's configurations; one that cannot be planned or does not run is passed over. No memory is an error. */
-static int best_of_cudnn(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list *b, const prxi_cudnn_attn *s,
+static int best_of_cudnn(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list *b, const prxi_cudnn_attn *s, const sample *right,
                          prxi_cuda_attn_choice *k)
 {
     prxi_cudnn_plan_info info;
@@ -180,9 +252,11 @@ static int best_of_cudnn(prxi_cuda *u, const prxi_attn_args *a, const prxi_block
             return err == PRX_ENOMEM ? err : PRX_OK;
         }
         err = measure(u, a, b, PRXI_BY_CUDNN, from, &us);
+        if (err == PRX_OK)
+            err = judge(u, right, "cuDNN", &us);
         if (err == PRX_ENOMEM)
             return err;
-        const int better = err == PRX_OK && (*best_us < 0 || us < *best_us);
+        const int better = err == PRX_OK && us >= 0 && (*best_us < 0 || us < *best_us);
         if (better && *best_us >= 0)
             prxi_cudnn_drop_attn(u->cudnn, s, k->config);
         if (!better || from != info.config)
@@ -243,9 +317,9 @@ static int parse(const char *text, prxi_cuda_attn_choice *k)
         return 0;
     k->engine = engine;
     for (int i = 0; i < PRXI_CUDA_SERVERS; i++)
-        if (!(us[i] >= 0) && !(us[i] <= -1 && us[i] >= -1 && i > 0))
+        if (!(us[i] >= 0) && !(us[i] <= -1 && us[i] >= -1))
             return 0;
-    return k->config >= 0;
+    return k->config >= 0 && (us[0] >= 0 || us[1] >= 0 || us[2] >= 0);
 }
 
 /* What was remembered, if cuDNN still means the same by it. */
@@ -269,19 +343,37 @@ static int recall(prxi_cuda *u, const prxi_cudnn_attn *s, const char *key, prxi_
     return same;
 }
 
+/* One of our kernels; where it does not take the shape it has no time. */
+static int time_own(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list *b, prxi_cuda_server by, const sample *right,
+                    prxi_cuda_attn_choice *k)
+{
+    int err = measure(u, a, b, by, 0, &k->us[by]);
+    if (err == PRX_OK)
+        return judge(u, right, by == PRXI_BY_ATTN ? "attn" : "attn90", &k->us[by]);
+    if (err == PRX_ENOTSUP && by == PRXI_BY_ATTN90) {
+        k->us[by] = -1;
+        prxi_clear(&u->own);
+        err = PRX_OK;
+    }
+    return err;
+}
+
 /* s NULL: cuDNN has no form of it. */
 static int time_all(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list *b, const prxi_cudnn_attn *s, prxi_cuda_attn_choice *k)
 {
-    int err = measure(u, a, b, PRXI_BY_ATTN, 0, &k->us[PRXI_BY_ATTN]);
-    if (err == PRX_OK && u->hopper) {
-        err = measure(u, a, b, PRXI_BY_ATTN90, 0, &k->us[PRXI_BY_ATTN90]);
-        if (err == PRX_ENOTSUP) {
-            k->us[PRXI_BY_ATTN90] = -1;
-            prxi_clear(&u->own);
-            err = PRX_OK;
-        }
-    }
-    return err == PRX_OK && s ? best_of_cudnn(u, a, b, s, k) : err;
+    sample right;
+    int err = open_sample(u, a, b, &right);
+    if (err == PRX_OK)
+        err = time_own(u, a, b, PRXI_BY_ATTN, &right, k);
+    if (err == PRX_OK && u->hopper)
+        err = time_own(u, a, b, PRXI_BY_ATTN90, &right, k);
+    if (err == PRX_OK && s)
+        err = best_of_cudnn(u, a, b, s, &right, k);
+    close_sample(u, &right);
+    if (err == PRX_OK && k->us[0] < 0 && k->us[1] < 0 && k->us[2] < 0)
+        err = prxi_fail(&u->own, PRX_ENUMERIC, "attention of %lld x %lld tokens: no kernel gives right numbers on this device",
+                        (long long)a->q_len, (long long)a->kv_len);
+    return err;
 }
 
 /* The share of pairs that a list keeps. */

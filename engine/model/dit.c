@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "engine/core/device.h"
+#include "engine/core/rng.h"
 
 static void *offset(const prxi_dit_run *r, void *p, int64_t elems)
 {
@@ -322,6 +323,27 @@ static void run_head(const forward *f, int slot, float *v)
     d->k->outer.unpatchify(f->s, &a);
 }
 
+/* Noise for what is measured and judged. It repeats after a prime number of values: rows do not. */
+static void fill(prxi_stream *s, prxi_dtype t, void *p, int64_t n, uint64_t seed)
+{
+    enum { PERIOD = 65521 };
+    const size_t size = prxi_dtype_size(t), all = (size_t)n * size, first = all < PERIOD * size ? all : PERIOD * size;
+    float *noise = prxi_alloc(s->ctx->mem, PRXI_MEM_SCRATCH, PERIOD * sizeof *noise);
+    prxi_rng rng;
+    if (!noise) {
+        prxi_stream_fail(s, PRX_ENOMEM, "attention", "no memory for noise");
+        return;
+    }
+    prxi_rng_seed(&rng, seed);
+    prxi_rng_normal(&rng, noise, PERIOD);
+    for (size_t i = 0; i < PERIOD; i++)
+        prxi_store(noise, t, i, 1.5f * noise[i]);       /* in place: bf16 is narrower */
+    prxi_stream_put(s, p, noise, first);
+    for (size_t at = first; at < all; at *= 2)
+        prxi_stream_copy(s, (unsigned char *)p + at, p, all - at < at ? all - at : at);
+    prxi_free(s->ctx->mem, noise);
+}
+
 void prxi_dit_prepare(prxi_stream *s, prxi_dit_run *r, const prxi_attn_policy *attn, const void *attn_priv)
 {
     const prxi_dit *d = r->d;
@@ -329,6 +351,9 @@ void prxi_dit_prepare(prxi_stream *s, prxi_dit_run *r, const prxi_attn_policy *a
         return;
     const prxi_block_list *list = attn->fixed ? attn->fixed(attn_priv) : NULL;
     prxi_attn_args a = attn_args(r, r->q, r->k, r->v, r->n);
+    fill(s, d->dtype, r->q, r->tokens * d->dim, 1);
+    fill(s, d->dtype, r->k, r->tokens * d->dim, 2);
+    fill(s, d->dtype, r->v, r->tokens * d->dim, 3);
     d->k->attn.prepare(s, d->dtype, &a, NULL);
     if (list)
         d->k->attn.prepare(s, d->dtype, &a, list);
