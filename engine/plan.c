@@ -288,12 +288,16 @@ static size_t latent_bytes(const prx_job *j)
     return prxi_mul(j->latent_elems * sizeof(float), (size_t)(4 + j->scheduler->state_tensors));
 }
 
-static size_t denoise_bytes(const prx_job *j)
+static size_t run_bytes(const prx_job *j, prxi_quant quant)
 {
     const prxi_dit_clip clip = { j->clip.frames, j->clip.height, j->clip.width, j->branches,
                                  { (int)j->set.max_text, (int)j->set.max_text }, { NULL, NULL }, (int)j->set.max_text };
-    const size_t run = prxi_dit_run_bytes(&j->model->dit_cfg[0], &clip, j->engine->dtype, j->quant);
-    return prxi_add(prxi_add(run, latent_bytes(j)), prxi_add(j->attn_plan.bytes, j->cache_plan.bytes));
+    return prxi_dit_run_bytes(&j->model->dit_cfg[0], &clip, j->engine->dtype, quant);
+}
+
+static size_t denoise_bytes(const prx_job *j)
+{
+    return prxi_add(prxi_add(run_bytes(j, j->quant), latent_bytes(j)), prxi_add(j->attn_plan.bytes, j->cache_plan.bytes));
 }
 
 static double gib(size_t bytes)
@@ -330,7 +334,8 @@ static int plan_device_memory(prx_job *j)
     const int found = prxi_vae_device_bytes(&j->ctx, j->model->dir, prxi_job_kernels(j), j->engine->dtype, &j->clip, &j->decode_bytes);
     if (found < 0)
         return found;
-    j->decode_bytes = prxi_add(j->decode_bytes, prxi_add(latent_bytes(j), table_bytes(j)));
+    const size_t eight = run_bytes(j, j->quant) - run_bytes(j, PRXI_QUANT_NONE);        /* the device's own: they stay */
+    j->decode_bytes = prxi_add(prxi_add(j->decode_bytes, eight), prxi_add(latent_bytes(j), table_bytes(j)));
     j->keep_in_decode = prxi_add(j->fit.bytes, j->decode_bytes) <= j->budget;
     j->plan_bytes = max_size(max_size(text, prxi_add(j->fit.bytes, denoise)), j->decode_bytes);
     if (j->fit.resident >= 0 && text <= j->budget && j->decode_bytes <= j->budget)

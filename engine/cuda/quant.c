@@ -5,8 +5,9 @@ int prxi_cuda_eight_bits(prxi_cuda *u, prxi_cu_gemm *g)
 {
     const size_t values = prxi_carve_size((size_t)(g->m * g->k)), bytes = values + (size_t)g->m * sizeof(float);
     if (bytes > u->eight_bytes) {
-        u->module->release(u->dev, u->eight);
-        u->eight = u->module->alloc(u->dev, bytes);
+        if (u->eight)
+            prxi_cuda_give(u, u->eight);
+        u->eight = prxi_cuda_take(u, bytes);
         u->eight_bytes = u->eight ? bytes : 0;
     }
     if (!u->eight)

@@ -70,18 +70,34 @@ static int movable(const prxi_dit_config *cfg, prxi_quant quant)
     return quant == PRXI_QUANT_NONE ? cfg->layers : cfg->layers - 2;
 }
 
+/* All weights. Vectors of blocks and head, the time embedder, and biases where the result is f32, are f32 whatever the type of the rest. */
+static size_t all_bytes(const prxi_dit_config *cfg, prxi_dtype dtype)
+{
+    const size_t dim = (size_t)cfg->heads * (size_t)cfg->head_dim, el = prxi_dtype_size(dtype);
+    const size_t vectors = prxi_mul((size_t)cfg->layers, (cfg->cross_attn_norm ? 12 : 10) * dim) + 2 * dim;
+    const size_t time = dim * ((size_t)cfg->freq_dim + dim + 2), out = (size_t)cfg->out_channels * (size_t)cfg->patch[0];
+    const size_t biases = 6 * dim + out * (size_t)cfg->patch[1] * (size_t)cfg->patch[2];
+    return prxi_add(prxi_mul((size_t)cfg->params, el), prxi_mul(vectors + time + biases, sizeof(float) - el));
+}
+
+/* The linear layers of a block that stays. */
+static size_t block_bytes(const prxi_dit_config *cfg, prxi_dtype dtype)
+{
+    const size_t dim = (size_t)cfg->heads * (size_t)cfg->head_dim, ffn = (size_t)cfg->ffn_dim;
+    return prxi_mul(8 * dim * dim + 2 * dim * ffn + 9 * dim + ffn, prxi_dtype_size(dtype));
+}
+
 /* Weights outside of the blocks that may move. */
 static size_t fixed_bytes(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant)
 {
-    const size_t block = layout_of(cfg, dtype, PRXI_EIGHT_NONE).end, all = prxi_mul((size_t)cfg->params, prxi_dtype_size(dtype));
-    const size_t blocks = prxi_mul((size_t)cfg->layers, block), outside = all > blocks ? all - blocks : 0;
-    return prxi_add(outside, prxi_mul((size_t)(cfg->layers - movable(cfg, quant)), block));
+    const size_t all = all_bytes(cfg, dtype), blocks = prxi_mul((size_t)movable(cfg, quant), block_bytes(cfg, dtype));
+    return all > blocks ? all - blocks : 0;
 }
 
 size_t prxi_dit_weight_bytes(const prxi_dit_config *cfg, prxi_dtype dtype, prxi_quant quant)
 {
     if (quant == PRXI_QUANT_NONE)
-        return prxi_mul((size_t)cfg->params, prxi_dtype_size(dtype));
+        return all_bytes(cfg, dtype);
     const size_t block = layout_of(cfg, dtype, eight_of(quant)).end;
     return prxi_add(fixed_bytes(cfg, dtype, quant), prxi_mul((size_t)movable(cfg, quant), block));
 }

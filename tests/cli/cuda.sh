@@ -236,7 +236,8 @@ check "svg2: its density, and what it costs" awk '/"attention_svg2"/ { on = 1 } 
 # shellcheck disable=SC2086
 expect 0 "bench gemm" "$PRAXINO" bench gemm --device cuda $small --set head_dim=32 --set ffn=64
 # shellcheck disable=SC2086
-expect 0 "bench norm" "$PRAXINO" bench norm --device cuda $small --set head_dim=32
+expect 0 "bench norm" env PRAXINO_EMU_CHIP=90 "$PRAXINO" bench norm --device cuda $small --set head_dim=32
+check "norms into 8 bits" grep -q layernorm_gate_e4m3 "$tmp/out"
 tiny="--set repeats=1 --set width=32 --set height=32"
 # shellcheck disable=SC2086
 expect 0 "bench step" "$PRAXINO" bench step --device cuda $tiny --set frames=1 --set heads=1 --set layers=1 --set ffn=32 --set text=2 \

@@ -66,6 +66,12 @@ foreach(name jobs memory)
         ENVIRONMENT "PRAXINO_DATA=${PROJECT_SOURCE_DIR};PRAXINO_CUDA_MODULE=$<TARGET_FILE:praxino_cuda_emu>;PRAXINO_EMU_SPLIT=1")
 endforeach()
 
+# Of a model that has 8-bit weights and blocks to move.
+add_test(NAME cuda/memory_moving COMMAND cuda_memory moving)
+set_tests_properties(cuda/memory_moving PROPERTIES LABELS cuda TIMEOUT ${PRX_TIMEOUT}
+    ENVIRONMENT "PRAXINO_DATA=${PROJECT_SOURCE_DIR};PRAXINO_CUDA_MODULE=$<TARGET_FILE:praxino_cuda_emu>;PRAXINO_EMU_SPLIT=1;\
+PRAXINO_EMU_CHIP=90")
+
 add_test(NAME cuda/mutated_sources COMMAND sh cuda/mutants.sh WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
 set(env "PRX_SOURCE=${PROJECT_SOURCE_DIR}" "PRX_BINARY=${PROJECT_BINARY_DIR}" "CXX=${CMAKE_CXX_COMPILER}"
         "CASES=$<TARGET_FILE:cuda_mutants>" "OPS=$<TARGET_FILE:cuda_ops>" "QUANT=$<TARGET_FILE:cuda_quant>"
