@@ -211,10 +211,10 @@ if [ -f "$builtin/model_index.json" ]; then
     expect 0 "steps kept" quantised $kept -o "$tmp/kept.y4m" --stats "$tmp/kept.json"
     check "steps kept: in the request" grep -q '"quant_keep":[[:space:]]*0.1' "$tmp/kept.json"
     # shellcheck disable=SC2086
-    expect 0 "steps kept in little memory, planned" quantised $kept -o "$tmp/q.y4m" --vram-budget 0.011 --plan
+    expect 0 "steps kept in little memory, planned" quantised $kept -o "$tmp/q.y4m" --vram-budget 0.0114 --plan
     check "steps kept: blocks from the host" grep -q "blocks from host *4$" "$tmp/out"
     # shellcheck disable=SC2086
-    expect 0 "steps kept in little memory" quantised $kept -o "$tmp/q.y4m" --vram-budget 0.011
+    expect 0 "steps kept in little memory" quantised $kept -o "$tmp/q.y4m" --vram-budget 0.0114
     check "steps kept in little memory: the same bytes" cmp -s "$tmp/kept.y4m" "$tmp/q.y4m"
     expect 0 "no steps kept" quantised --steps 3 --set quant=fp8 -o "$tmp/q.y4m"
     check "steps kept: other bytes than without" [ "$(cmp -s "$tmp/kept.y4m" "$tmp/q.y4m"; echo $?)" = 1 ]
