@@ -36,7 +36,7 @@ step() {
         return 0
     fi
     failed=$((failed + 1))
-    say "FAILED  $name: $(tail -n 1 "$OUT/$name.log")"
+    say "FAILED  $name: $(grep -v '^kcheck: seed' "$OUT/$name.log" | tail -n 1)"
     return 1
 }
 
@@ -97,7 +97,7 @@ export PRAXINO_CUDA_MODULE PRAXINO_DATA PRAXINO_CACHE
 
 # ---- right ----
 
-step doctor 60 "$build/praxino" doctor --device cuda
+step doctor 60 "$build/praxino" doctor --device cuda || exit 1
 checks="ops norm act attention conv quant dit"
 [ -z "$dry" ] || checks="act quant"
 for t in $checks; do
