@@ -273,14 +273,6 @@ static int best_of_cudnn(prxi_cuda *u, const prxi_attn_args *a, const prxi_block
 
 /* ---- on disk: "microseconds of attn:of attn90:of cuDNN:its configuration:its engine" ---- */
 
-static const char *hash_of(const prxi_cuda_module *m, const char *name)
-{
-    for (const prxi_cu_kernel_row *k = m->kernels; k->name; k++)
-        if (strcmp(k->name, name) == 0)
-            return k->hash;
-    return "none";
-}
-
 /* 16 digits that stand for a list. */
 static void digest_of(const prxi_block_list *b, char out[65])
 {
@@ -303,9 +295,9 @@ static void key_of(const prxi_cuda *u, const prxi_cuda_attn_choice *k, const prx
     if (b)
         digest_of(b, list);
     snprintf(key, PRXI_CHOICE_KEY, "attention/%s/cudnn-%zu/%s/%s/%d:%dx%d:%lldx%lld:%lld:%lld:%lld:%lld:%d:%d:%d/%s", device,
-             u->cudnn ? prxi_cudnn_version(u->cudnn) : 0, hash_of(u->module, "attn"), hash_of(u->module, "attn90"), u->hopper, s->heads,
-             s->head_dim, (long long)s->q_len, (long long)s->kv_len, (long long)s->ldq, (long long)s->ldk, (long long)s->ldv,
-             (long long)s->ldo, s->lse, s->tail, k->page, list);
+             u->cudnn ? prxi_cudnn_version(u->cudnn) : 0, prxi_cuda_source_hash(u, "attn"), prxi_cuda_source_hash(u, "attn90"),
+             u->hopper, s->heads, s->head_dim, (long long)s->q_len, (long long)s->kv_len, (long long)s->ldq, (long long)s->ldk,
+             (long long)s->ldv, (long long)s->ldo, s->lse, s->tail, k->page, list);
 }
 
 static int parse(const char *text, prxi_cuda_attn_choice *k)

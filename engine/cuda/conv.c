@@ -150,20 +150,12 @@ static int best_of_cudnn(prxi_cuda *u, const prxi_device_conv *a, const prxi_cud
 
 /* ---- on disk: "config:engine:their microseconds:ours" ---- */
 
-static const char *hash_of(const prxi_cuda_module *m, const char *name)
-{
-    for (const prxi_cu_kernel_row *k = m->kernels; k->name; k++)
-        if (strcmp(k->name, name) == 0)
-            return k->hash;
-    return "none";
-}
-
 static void key_of(const prxi_cuda *u, const prxi_cudnn_conv *s, int add, char key[PRXI_CHOICE_KEY])
 {
     char device[96];
     prxi_cuda_device_word(u, device, sizeof device);
     snprintf(key, PRXI_CHOICE_KEY, "conv/%s/cudnn-%zu/%s/%dx%dx%d:%d-%d:%dx%d:%lld:%lld:%d", device, prxi_cudnn_version(u->cudnn),
-             hash_of(u->module, "conv"), s->kt, s->kh, s->kw, s->in, s->out, s->height, s->width, (long long)s->x_row,
+             prxi_cuda_source_hash(u, "conv"), s->kt, s->kh, s->kw, s->in, s->out, s->height, s->width, (long long)s->x_row,
              (long long)s->y_row, add);
 }
 

@@ -143,7 +143,8 @@ int  prxi_cuda_plan_list(prxi_ctx *c, const prxi_cuda *u, const prxi_attn_args *
 int  prxi_cuda_conv_shape(const prxi_device_conv *a, prxi_cudnn_conv *s);
 int  prxi_cuda_conv(prxi_cuda *u, const prxi_device_conv *a);
 int  prxi_cuda_conv_prepare(prxi_cuda *u, const prxi_device_conv *a);
-/* The device as a word, for keys of what was measured on it. */
+/* Hash of a source of kernels, "none" for one that the module does not have; the device as a word: for keys of what was measured. */
+const char *prxi_cuda_source_hash(const prxi_cuda *u, const char *name);
 void prxi_cuda_device_word(const prxi_cuda *u, char *out, size_t n);
 
 /* Products ask the disk for their algorithms, and leave new ones there (algos.c). */

@@ -219,6 +219,14 @@ void prxi_cuda_device_word(const prxi_cuda *u, char *out, size_t n)
             *out = '_';
 }
 
+const char *prxi_cuda_source_hash(const prxi_cuda *u, const char *name)
+{
+    for (const prxi_cu_kernel_row *k = u->module->kernels; k->name; k++)
+        if (strcmp(k->name, name) == 0)
+            return k->hash;
+    return "none";
+}
+
 static void open_lock(pthread_mutex_t *lock)
 {
     pthread_mutexattr_t a;
