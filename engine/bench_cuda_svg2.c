@@ -6,6 +6,7 @@
 #include "bench_cuda_int.h"
 #include "engine/core/device.h"
 #include "engine/core/option.h"
+#include "engine/core/rng.h"
 
 enum { KINDS = 30, NOISES = 1 << 16 };
 
@@ -20,21 +21,11 @@ typedef struct svg2_case {
 
 /* ---- tokens ---- */
 
-static float noise(uint32_t *x)             /* about normal, from a 32-bit LCG (Numerical Recipes) */
-{
-    float sum = -6.0f;
-    for (int i = 0; i < 12; i++) {
-        *x = *x * 1664525u + 1013904223u;
-        sum += (float)(*x >> 8) / 16777216.0f;
-    }
-    return sum;
-}
-
 /* A token of one of KINDS kinds, which come in runs as objects do in a video; q and k of a kind point the same way. v is noise. */
 static void fill_row(const prxi_bench_cuda *b, const float *table, uint32_t *x, int64_t token, float centre, unsigned char *to)
 {
     const int64_t kind = (token / 40 * 7 + token / 1500) % KINDS;
-    *x = *x * 1664525u + 1013904223u;
+    *x = *x * 1664525u + 1013904223u;       /* Numerical Recipes */
     const uint32_t from = *x >> 8;
     for (int64_t i = 0; i < b->dim; i++) {
         const float c = table[kind * b->set.head_dim + i % b->set.head_dim];
@@ -63,10 +54,11 @@ static int make_tokens(svg2_case *x)
     const prxi_bench_cuda *b = x->b;
     const size_t bytes = (size_t)(b->set.tokens * b->dim) * prxi_dtype_size(b->t);
     float *table = prxi_alloc(b->c->mem, PRXI_MEM_MISC, NOISES * sizeof *table);
-    uint32_t seed = 1;
+    prxi_rng rng;
     int err = table ? PRX_OK : prxi_fail_nomem(b->c, "bench attention", NOISES * sizeof *table);
-    for (int i = 0; i < NOISES && table; i++)
-        table[i] = noise(&seed);
+    prxi_rng_seed(&rng, 1);
+    if (table)
+        prxi_rng_normal(&rng, table, NOISES);
     for (int i = 0; i < 4 && err == PRX_OK; i++)
         if (!(x->p[i] = prxi_device_alloc(b->c, &b->u->device, PRXI_MEM_MISC, bytes)))
             err = prxi_fail_nomem(b->c, "bench attention", bytes);

@@ -394,7 +394,6 @@ void prxi_run_close(prx_job *j)
     if (j->vae)
         prxi_model_release_vae(j->model, j->set.keep_weights);
     j->vae = NULL;
-    prxi_plan_close_policies(j);
     prxi_run_drop_network(j, j->set.keep_weights && j->model->experts == 1);
     for (int b = 0; b < PRXI_BRANCHES; b++) {
         prxi_free(j->ctx.mem, j->prompts[b].out);

@@ -48,12 +48,18 @@ static int by_hopper(prxi_cuda *u, prxi_cu_attn *x, prxi_dtype t)
     return err < 0 ? err : u->module->attention90(u->dev, t, x);
 }
 
+/* For our kernels; the list is put in by prxi_cuda_put_list. */
+static prxi_cu_attn own_args(const prxi_attn_args *a)
+{
+    return (prxi_cu_attn) { .heads = a->heads, .head_dim = a->head_dim, .q_len = a->q_len, .kv_len = a->kv_len, .q = a->q, .k = a->k,
+                            .v = a->v, .o = a->o, .ldq = a->ldq, .ldk = a->ldk, .ldv = a->ldv, .ldo = a->ldo, .scale = a->scale,
+                            .tail_bias = a->tail_bias, .lse = a->lse };
+}
+
 /* One of our kernels: the one for Hopper where that is wanted and it takes the shape; `strict`: or no other. */
 static int by_own(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list *b, prxi_dtype t, int hopper, int strict)
 {
-    prxi_cu_attn x = { a->heads, a->head_dim, a->q_len, a->kv_len, a->q, a->k, a->v, a->o, a->ldq, a->ldk, a->ldv, a->ldo,
-                       a->scale, a->tail_bias, a->lse, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL,
-                       NULL, NULL };
+    prxi_cu_attn x = own_args(a);
     const int err = prxi_cuda_put_list(u, &u->own, a, b, &x);
     if (err < 0)
         return err;
@@ -181,9 +187,8 @@ static void close_sample(prxi_cuda *u, sample *s)
 
 static int open_sample(prxi_cuda *u, const prxi_attn_args *a, const prxi_block_list *b, sample *s)
 {
-    prxi_cu_attn x = { a->heads, a->head_dim, a->q_len, a->kv_len, a->q, a->k, a->v, a->o, a->ldq, a->ldk, a->ldv, a->ldo,
-                       a->scale, a->tail_bias, NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL,
-                       NULL, NULL };
+    prxi_cu_attn x = own_args(a);
+    x.lse = NULL;
     *s = (sample) { .a = a, .values = (size_t)PRXI_CU_TILE_ROWS * (size_t)(a->heads * a->head_dim) };
     s->want = prxi_calloc(u->own.mem, PRXI_MEM_SCRATCH, PARTS * s->values, sizeof *s->want);
     s->got = prxi_calloc(u->own.mem, PRXI_MEM_SCRATCH, PARTS * s->values, sizeof *s->got);
